@@ -1,0 +1,66 @@
+# `make` lists what there is to do.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+PIP := -m pip --disable-pip-version-check install --quiet
+ENV := .venv
+AUTHORING := .venv-authoring
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(ENV)/run ## tune, train, deploy, scale, wire, test on this machine; ARGS="--data DIR --keep …"
+	@$(ENV)/bin/python statemachine/run.py $(ARGS)
+
+.PHONY: down
+down: $(ENV)/run ## end the local AWS that `--keep` left up
+	@$(ENV)/bin/python statemachine/run.py down
+
+.PHONY: test
+test: $(ENV)/dev $(AUTHORING)/ready ## pass the tests; ARGS="-k name" picks some
+	$(ENV)/bin/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(ENV)/dev ## format, lint, types, layers
+	$(ENV)/bin/ruff format --check .
+	$(ENV)/bin/ruff check .
+	$(ENV)/bin/mypy
+	$(ENV)/bin/lint-imports
+
+.PHONY: format
+format: $(ENV)/dev ## rewrite the code in the one format
+	$(ENV)/bin/ruff format .
+	$(ENV)/bin/ruff check --fix .
+
+.PHONY: definition
+definition: $(AUTHORING)/ready ## render statemachine/pipeline.asl.json
+	SAGEMAKER_SUPPRESS_V2_WARNING=1 $(AUTHORING)/bin/python statemachine/definition.py
+
+.PHONY: bench
+bench: $(ENV)/dev ## measure `make run` and write benchmarks/pipeline.md
+	$(ENV)/bin/python benchmarks/pipeline.py
+
+.PHONY: clean
+clean: ## remove environments, caches and all results
+	rm -rf $(ENV) $(AUTHORING) .kennel .*_cache src/*.egg-info
+
+# Each environment is made once, and again when what it is made from changes.
+$(ENV)/run: pyproject.toml constraints.txt
+	@echo "Setting up $(ENV), once: a few minutes"
+	@test -x $(ENV)/bin/python || $(PYTHON) -m venv $(ENV)
+	@# torch first and by its exact version: a range may take another build of it, with gigabytes of CUDA
+	@$(ENV)/bin/python $(PIP) --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	@$(ENV)/bin/python $(PIP) --constraint constraints.txt --editable '.[training,serving,local]'
+	@touch $@
+
+$(ENV)/dev: $(ENV)/run
+	@$(ENV)/bin/python $(PIP) --constraint constraints.txt --editable '.[training,serving,local,dev]'
+	@touch $@
+
+$(AUTHORING)/ready: constraints-authoring.txt
+	@echo "Setting up $(AUTHORING), once: the stepfunctions SDK and what it needs"
+	@test -x $(AUTHORING)/bin/python || $(PYTHON) -m venv $(AUTHORING)
+	@$(AUTHORING)/bin/python $(PIP) --requirement constraints-authoring.txt
+	@touch $@

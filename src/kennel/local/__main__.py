@@ -1,0 +1,56 @@
+"""`python -m kennel.local`: AWS on 127.0.0.1, until SIGTERM, Ctrl-C, or the end of the process that asked for it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+
+def main() -> int:
+    """Serve; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m kennel.local", description=__doc__)
+    parser.add_argument("--port", type=int, default=4566, help="where to listen; 0 takes any free port (default: 4566)")
+    parser.add_argument("--region", default="us-east-1", help="the region it is (default: us-east-1)")
+    parser.add_argument(
+        "--state-dir", type=Path, default=Path(".kennel/local"), help="folder for jobs, logs and models it works on"
+    )
+    parser.add_argument("--until-stdin-ends", action="store_true", help="end when standard input does")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+
+    # after the arguments: a typo in them should not wait for moto
+    from kennel import errors
+    from kennel.local.server import LocalAws
+
+    state_dir = arguments.state_dir.resolve()
+    ready = state_dir / "server.json"
+    try:
+        aws = LocalAws(port=arguments.port, state_dir=state_dir, region=arguments.region, environment=dict(os.environ))
+    except errors.KennelError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    aws.start()
+    partial = ready.with_suffix(".partial")
+    partial.write_text(json.dumps({"pid": os.getpid(), "endpoint_url": aws.endpoint_url}))
+    partial.replace(ready)
+    print(f"AWS is at {aws.endpoint_url} (any credentials, region {arguments.region}); Ctrl-C ends it", flush=True)  # noqa: T201
+    if arguments.until_stdin_ends:
+        threading.Thread(target=lambda: (sys.stdin.read(), stopping.set()), daemon=True).start()
+    stopping.wait()
+    ready.unlink(missing_ok=True)
+    aws.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Starts, finds and ends the local AWS as a process of its own. Imports none of what it runs: it must be quick."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from kennel.errors import KennelError
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 180.0
+
+
+@dataclass
+class LocalAwsProcess:
+    """A local AWS that answers. `process` is None when somebody else started it."""
+
+    endpoint_url: str
+    pid: int
+    process: subprocess.Popen[bytes] | None
+
+    def stop(self) -> None:
+        """End it, and with it everything that it started; return when it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while _alive(self.pid, self.process) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)  # its children notice and end by themselves
+
+    def addresses(self) -> dict[str, list[str]]:
+        """Endpoint name → URLs of its instances on this machine."""
+        addresses: dict[str, list[str]] = _status(self.endpoint_url)["endpoints"]
+        return addresses
+
+
+def find(state_dir: Path) -> LocalAwsProcess | None:
+    """The local AWS that works in `state_dir`, if there is one that answers."""
+    try:
+        noted = json.loads((state_dir / "server.json").read_text())
+        status = _status(noted["endpoint_url"])
+    except (OSError, ValueError, KeyError):
+        return None
+    if status["pid"] != noted["pid"]:
+        return None  # its port is somebody else's by now
+    return LocalAwsProcess(endpoint_url=noted["endpoint_url"], pid=noted["pid"], process=None)
+
+
+def start(state_dir: Path, *, region: str, port: int, outlive_us: bool) -> LocalAwsProcess:
+    """Start one and wait until it answers. It ends with this process, unless it is to `outlive_us`."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    note, log = state_dir / "server.json", state_dir / "server.log"
+    note.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "kennel.local", "--port", str(port), "--region", region]
+    command += ["--state-dir", str(state_dir), *([] if outlive_us else ["--until-stdin-ends"])]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL if outlive_us else subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us; we end it in order
+        )
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if (found := find(state_dir)) and found.pid == process.pid:
+            found.process = process
+            return found
+        time.sleep(0.05)
+    process.kill()
+    said = log.read_text(errors="replace").strip().splitlines()
+    raise KennelError(
+        "the local AWS did not start: " + (said[-1] if said else "it said nothing"), hint=f"All it said is in {log}."
+    )
+
+
+def _status(endpoint_url: str) -> dict[str, Any]:
+    with urlopen(f"{endpoint_url}/_kennel", timeout=5) as response:  # noqa: S310  (an http:// URL of ours)
+        status: dict[str, Any] = json.loads(response.read())
+        return status
+
+
+def _alive(pid: int, process: subprocess.Popen[bytes] | None) -> bool:
+    if process is not None:
+        return process.poll() is None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

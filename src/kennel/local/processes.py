@@ -1,0 +1,83 @@
+"""Starts processes so that they can always be ended, and their whole tree with them.
+
+Every job, instance and function of the local AWS is one `Supervised` process. See `kennel.local.guard`
+for what happens when this process dies first.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_GUARD = Path(__file__).with_name("guard.py")
+
+
+class Supervised:
+    """A running command whose descendants end with it, and which ends with this process.
+
+    Output (standard output and error) is appended to `log`. `grace` is the number of seconds between
+    SIGTERM and SIGKILL when it is stopped.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, grace: float = 5.0
+    ) -> None:
+        lifeline, self._hold = os.pipe()
+        try:
+            with log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-IS", str(_GUARD), str(lifeline), str(grace), "--", *argv],
+                    env=dict(env),
+                    cwd=cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=(lifeline,),
+                    start_new_session=True,  # Ctrl-C in the terminal reaches us, and we decide
+                )
+        except BaseException:
+            os.close(self._hold)
+            raise
+        finally:
+            os.close(lifeline)
+        self._grace = grace
+
+    @property
+    def pid(self) -> int:
+        """Process id of the guard; the command is its child."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Exit status, or None while it runs; 128 + N if signal N ended it."""
+        status = self._process.poll()
+        if status is not None:
+            self._release()
+        return status if status is None or status >= 0 else 128 - status
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Exit status, once it has ended. Raises TimeoutError after `timeout` seconds."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"process {self.pid} still runs after {timeout} s") from None
+        status = self.poll()
+        assert status is not None
+        return status
+
+    def ask_to_stop(self) -> None:
+        """Begin to stop it (SIGTERM, `grace`, SIGKILL) and return at once."""
+        self._release()
+
+    def stop(self) -> int:
+        """Stop it and everything below it; return its exit status."""
+        self.ask_to_stop()
+        return self.wait(self._grace + 30)
+
+    def _release(self) -> None:
+        """Close our end of the lifeline, which asks the guard to stop."""
+        hold, self._hold = self._hold, -1
+        if hold >= 0:
+            os.close(hold)

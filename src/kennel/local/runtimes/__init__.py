@@ -1,0 +1,1 @@
+"""Where the containers of SageMaker run: as processes here, or in Docker."""

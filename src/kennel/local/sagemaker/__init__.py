@@ -1,0 +1,1 @@
+"""SageMaker, doing the work: training jobs, tuning jobs, endpoints."""

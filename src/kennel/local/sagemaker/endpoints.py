@@ -1,0 +1,381 @@
+"""Models, endpoint configurations and endpoints, with real instances, and InvokeEndpoint in front of them.
+
+An update is blue/green, all at once: the new fleet starts beside the old one, takes the traffic when every
+instance answers, and the old one drains. A new fleet that does not start leaves the old one in service.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kennel import archive, errors
+from kennel.local.logs import LogWriter
+from kennel.local.runtimes.process import ProcessRuntime
+from kennel.local.sagemaker.arns import Arn
+from kennel.local.sagemaker.fleet import Answer, Fleet, StartFailed
+from kennel.local.sagemaker.storage import Storage
+from kennel.local.wire import Operation, ServiceError, not_found
+
+_START_SECONDS = 600
+"""ContainerStartupHealthCheckTimeoutInSeconds, when the variant does not say (SageMaker's default)."""
+
+
+@dataclass(kw_only=True)
+class _Variant:
+    """One variant in service."""
+
+    name: str
+    weight: float
+    count: int
+    image: str
+    fleet: Fleet
+
+
+@dataclass
+class _Endpoint:
+    description: dict[str, Any]
+    variants: list[_Variant] = field(default_factory=list)
+    deployments: int = 0
+    deleted: bool = False
+    thread: threading.Thread | None = None
+
+
+class Endpoints:
+    """Everything of SageMaker hosting, of one account and region."""
+
+    def __init__(
+        self, *, arn: Arn, storage: Storage, logs: LogWriter, runtime: ProcessRuntime, state_dir: Path
+    ) -> None:
+        self._arn = arn
+        self._storage = storage
+        self._logs = logs
+        self._runtime = runtime
+        self._state_dir = state_dir
+        self._models: dict[str, dict[str, Any]] = {}
+        self._configs: dict[str, dict[str, Any]] = {}
+        self._endpoints: dict[str, _Endpoint] = {}
+        self._lock = threading.RLock()
+        self._random = random.Random(0)  # noqa: S311  (spreads traffic over variants)
+        self.operations: dict[str, Operation] = {
+            "CreateModel": self.create_model,
+            "DescribeModel": lambda request: _named(self._models, request, "Model"),
+            "ListModels": lambda request: {"Models": _listed(self._models, request, "Model")},
+            "DeleteModel": lambda request: self._delete(self._models, request, "Model"),
+            "CreateEndpointConfig": self.create_config,
+            "DescribeEndpointConfig": lambda request: _named(self._configs, request, "EndpointConfig"),
+            "ListEndpointConfigs": lambda request: {
+                "EndpointConfigs": _listed(self._configs, request, "EndpointConfig")
+            },
+            "DeleteEndpointConfig": lambda request: self._delete(self._configs, request, "EndpointConfig"),
+            "CreateEndpoint": self.create_endpoint,
+            "DescribeEndpoint": self.describe_endpoint,
+            "ListEndpoints": self.list_endpoints,
+            "UpdateEndpoint": self.update_endpoint,
+            "DeleteEndpoint": self.delete_endpoint,
+        }
+        self.runtime_operations: dict[str, Operation] = {"InvokeEndpoint": self.invoke}
+
+    # --- models and configurations ----------------------------------------------------------
+
+    def create_model(self, request: dict[str, Any]) -> dict[str, Any]:
+        """CreateModel, with one container."""
+        container = request.get("PrimaryContainer") or next(iter(request.get("Containers", [])), None)
+        if (
+            container is None
+            or not {"Image", "ModelDataUrl"} <= container.keys()
+            or len(request.get("Containers", [])) > 1
+        ):
+            raise ServiceError(
+                "ValidationException", "the local AWS serves models of one container with Image and ModelDataUrl"
+            )
+        self._storage.keys(container["ModelDataUrl"])
+        return self._create(self._models, request | {"PrimaryContainer": container}, "Model", "model")
+
+    def create_config(self, request: dict[str, Any]) -> dict[str, Any]:
+        """CreateEndpointConfig."""
+        for variant in request["ProductionVariants"]:
+            if "ModelName" not in variant or "ServerlessConfig" in variant or "InstancePools" in variant:
+                raise ServiceError("ValidationException", "the local AWS serves instance-based variants of one model")
+            if variant["ModelName"] not in self._models:
+                raise not_found(f'Could not find model "{self._arn("model", variant["ModelName"])}"')
+            if variant.get("InitialInstanceCount", 1) < 1:
+                raise ServiceError("ValidationException", "InitialInstanceCount must be at least 1")
+        if request.get("ShadowProductionVariants"):
+            raise ServiceError("ValidationException", "the local AWS does not do shadow variants yet")
+        return self._create(self._configs, request, "EndpointConfig", "endpoint-config")
+
+    def _create(self, table: dict[str, dict[str, Any]], request: dict[str, Any], kind: str, arn_kind: str) -> Any:
+        name = request[f"{kind}Name"]
+        with self._lock:
+            if name in table:
+                raise ServiceError(
+                    "ValidationException", f'Cannot create already existing {kind} "{self._arn(arn_kind, name)}"'
+                )
+            kept = {key: value for key, value in request.items() if key != "Tags"}
+            table[name] = kept | {f"{kind}Arn": self._arn(arn_kind, name), "CreationTime": datetime.now(UTC)}
+        return {f"{kind}Arn": table[name][f"{kind}Arn"]}
+
+    def _delete(self, table: dict[str, dict[str, Any]], request: dict[str, Any], kind: str) -> dict[str, Any]:
+        with self._lock:
+            _named(table, request, kind)
+            del table[request[f"{kind}Name"]]
+        return {}
+
+    # --- endpoints --------------------------------------------------------------------------
+
+    def create_endpoint(self, request: dict[str, Any]) -> dict[str, Any]:
+        """CreateEndpoint: Creating, then InService or Failed."""
+        name = request["EndpointName"]
+        config = _named(self._configs, request, "EndpointConfig")
+        now = datetime.now(UTC)
+        with self._lock:
+            if name in self._endpoints:
+                raise ServiceError(
+                    "ValidationException", f'Cannot create already existing endpoint "{self._arn("endpoint", name)}"'
+                )
+            endpoint = self._endpoints[name] = _Endpoint(
+                description={
+                    "EndpointName": name,
+                    "EndpointArn": self._arn("endpoint", name),
+                    "EndpointConfigName": config["EndpointConfigName"],
+                    "EndpointStatus": "Creating",
+                    "CreationTime": now,
+                    "LastModifiedTime": now,
+                }
+            )
+            self._deploy(endpoint, config)
+        return {"EndpointArn": endpoint.description["EndpointArn"]}
+
+    def update_endpoint(self, request: dict[str, Any]) -> dict[str, Any]:
+        """UpdateEndpoint: Updating, then InService, with the old configuration if the new one does not start."""
+        endpoint = self._endpoint(request["EndpointName"])
+        config = _named(self._configs, request, "EndpointConfig")
+        deployment = request.get("DeploymentConfig", {})
+        routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
+        if routing.get("Type", "ALL_AT_ONCE") != "ALL_AT_ONCE" or "RollingUpdatePolicy" in deployment:
+            raise ServiceError("ValidationException", "the local AWS shifts traffic ALL_AT_ONCE only, for now")
+        with self._lock:
+            status = endpoint.description["EndpointStatus"]
+            if status != "InService":  # of a Failed one, AWS allows nothing but to delete it
+                raise ServiceError("ValidationException", f"Cannot update an endpoint that is {status}")
+            endpoint.description["EndpointStatus"] = "Updating"
+            endpoint.description.pop("FailureReason", None)
+            if deployment:
+                endpoint.description["LastDeploymentConfig"] = deployment
+            self._deploy(endpoint, config)
+        return {"EndpointArn": endpoint.description["EndpointArn"]}
+
+    def delete_endpoint(self, request: dict[str, Any]) -> dict[str, Any]:
+        """DeleteEndpoint: gone from the list at once; its instances drain and stop."""
+        with self._lock:
+            endpoint = self._endpoint(request["EndpointName"])
+            if endpoint.description["EndpointStatus"] == "Updating":
+                raise ServiceError("ValidationException", "Cannot delete an endpoint that is being updated")
+            del self._endpoints[request["EndpointName"]]
+            endpoint.deleted = True  # a deployment under way gives up what it started
+            leaving, endpoint.variants = endpoint.variants, []
+        threading.Thread(target=_close_all, args=(leaving,), daemon=True).start()
+        return {}
+
+    def describe_endpoint(self, request: dict[str, Any]) -> dict[str, Any]:
+        """DescribeEndpoint."""
+        endpoint = self._endpoint(request["EndpointName"])
+        with self._lock:
+            variants = [
+                {
+                    "VariantName": variant.name,
+                    "DeployedImages": [{"SpecifiedImage": variant.image}],
+                    "CurrentWeight": variant.weight,
+                    "DesiredWeight": variant.weight,
+                    "CurrentInstanceCount": len(variant.fleet.urls),
+                    "DesiredInstanceCount": variant.count,
+                }
+                for variant in endpoint.variants
+            ]
+            return endpoint.description | ({"ProductionVariants": variants} if variants else {})
+
+    def list_endpoints(self, request: dict[str, Any]) -> dict[str, Any]:
+        """ListEndpoints."""
+        keys = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
+        with self._lock:
+            found = [endpoint.description for endpoint in self._endpoints.values()]
+        return {
+            "Endpoints": [
+                {key: description[key] for key in keys}
+                for description in found
+                if request.get("NameContains", "") in description["EndpointName"]
+            ]
+        }
+
+    def invoke(self, request: dict[str, Any]) -> dict[str, Any]:
+        """InvokeEndpoint: one request to one instance of one variant, chosen by weight."""
+        endpoint = self._endpoints.get(request["EndpointName"])
+        if endpoint is None:
+            raise not_found(f"Endpoint {request['EndpointName']} of account not found.")
+        with self._lock:
+            variants = list(endpoint.variants)
+        if not variants:
+            raise ServiceError(
+                "ValidationException",
+                f"Endpoint {request['EndpointName']} is {endpoint.description['EndpointStatus']}, not InService",
+            )
+        variant = self._choose(variants, request.get("TargetVariant"))
+        try:
+            answer = variant.fleet.invoke(
+                request.get("Body", b""),
+                content_type=request.get("ContentType", "application/octet-stream"),
+                accept=request.get("Accept", "application/json"),
+            )
+        except ConnectionError as error:
+            raise ServiceError("ServiceUnavailable", f"no instance answered: {error}", status=503) from error
+        if answer.status != 200:
+            raise self._model_error(endpoint, variant, answer)
+        return {
+            "Body": answer.body,
+            "ContentType": answer.content_type,
+            "InvokedProductionVariant": variant.name,
+        }
+
+    def addresses(self) -> dict[str, list[str]]:
+        """Endpoint name → the URLs of its instances on this machine (AWS has no such call)."""
+        with self._lock:
+            return {
+                name: [url for variant in endpoint.variants for url in variant.fleet.urls]
+                for name, endpoint in self._endpoints.items()
+            }
+
+    def close(self) -> None:
+        """Stop every instance."""
+        with self._lock:
+            endpoints = list(self._endpoints.values())
+        for endpoint in endpoints:
+            if endpoint.thread is not None:
+                endpoint.thread.join()
+            _close_all(endpoint.variants)
+
+    def _endpoint(self, name: str) -> _Endpoint:
+        with self._lock:
+            if name not in self._endpoints:
+                raise not_found(f'Could not find endpoint "{self._arn("endpoint", name)}".')
+            return self._endpoints[name]
+
+    def _choose(self, variants: list[_Variant], wanted: str | None) -> _Variant:
+        if wanted is None:
+            return self._random.choices(variants, [variant.weight for variant in variants])[0]
+        for variant in variants:
+            if variant.name == wanted:
+                return variant
+        raise not_found(f"Variant {wanted} not found")
+
+    def _model_error(self, endpoint: _Endpoint, variant: _Variant, answer: Answer) -> ServiceError:
+        text = answer.body.decode("utf-8", "replace")
+        return ServiceError(
+            "ModelError",
+            f"Received client error ({answer.status}) from {variant.name} with message {text!r}."
+            if answer.status < 500
+            else f"Received server error ({answer.status}) from {variant.name} with message {text!r}.",
+            status=424,
+            OriginalStatusCode=answer.status,
+            OriginalMessage=text,
+            LogStreamArn=f"{_log_group(endpoint.description['EndpointName'])}:{variant.name}",
+        )
+
+    # --- the work ---------------------------------------------------------------------------
+
+    def _deploy(self, endpoint: _Endpoint, config: dict[str, Any]) -> None:
+        endpoint.deployments += 1
+        endpoint.thread = threading.Thread(
+            target=self._replace, args=(endpoint, config), name=endpoint.description["EndpointName"], daemon=True
+        )
+        endpoint.thread.start()
+
+    def _replace(self, endpoint: _Endpoint, config: dict[str, Any]) -> None:
+        """Start what `config` asks for beside what runs; then swap them, or give up the new."""
+        started: list[_Variant] = []
+        reason = ""
+        try:
+            for asked in config["ProductionVariants"]:
+                started.append(self._start_variant(endpoint, asked))
+        except StartFailed as failure:
+            reason = f"The primary container for production variant {asked['VariantName']} did not pass the ping health check: {failure}"
+        except (ServiceError, errors.KennelError) as error:
+            reason = str(error)
+        except Exception as error:  # whatever happened, the endpoint must leave its transition with a reason
+            reason = f"InternalServerError: {type(error).__name__}: {error}"
+        with self._lock:
+            leaving = started if reason or endpoint.deleted else endpoint.variants
+            if endpoint.deleted:
+                pass
+            elif not reason:
+                endpoint.variants = started
+                endpoint.description["EndpointConfigName"] = config["EndpointConfigName"]
+            else:
+                endpoint.description["FailureReason"] = reason[:1024]
+            endpoint.description |= {
+                "EndpointStatus": "InService" if endpoint.variants else "Failed",
+                "LastModifiedTime": datetime.now(UTC),
+            }
+        _close_all(leaving)
+
+    def _start_variant(self, endpoint: _Endpoint, asked: dict[str, Any]) -> _Variant:
+        name = endpoint.description["EndpointName"]
+        container = _named(self._models, asked, "Model")["PrimaryContainer"]
+        folder = self._state_dir / name / f"{endpoint.deployments}-{asked['VariantName']}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        packed = folder / "model.tar.gz"
+        self._storage.fetch_object(container["ModelDataUrl"], packed)
+        archive.unpack(packed, folder / "model")
+        stream = f"{asked['VariantName']}/{endpoint.deployments}"
+
+        def write(number: int, lines: list[str]) -> None:
+            self._logs.write(_log_group(name), f"{stream}-{number}", lines)
+
+        fleet = Fleet(
+            runtime=self._runtime,
+            model_dir=folder / "model",
+            log_dir=folder,
+            environment=container.get("Environment", {}),
+            on_lines=write,
+            start_seconds=asked.get("ContainerStartupHealthCheckTimeoutInSeconds", _START_SECONDS),
+        )
+        count = asked.get("InitialInstanceCount", 1)
+        fleet.start(count)
+        return _Variant(
+            name=asked["VariantName"],
+            weight=asked.get("InitialVariantWeight", 1.0),
+            count=count,
+            image=container["Image"],
+            fleet=fleet,
+        )
+
+
+def _log_group(endpoint: str) -> str:
+    return f"/aws/sagemaker/Endpoints/{endpoint}"
+
+
+def _close_all(variants: list[_Variant]) -> None:
+    for variant in variants:
+        variant.fleet.close()
+
+
+def _named(table: dict[str, dict[str, Any]], request: dict[str, Any], kind: str) -> dict[str, Any]:
+    name = request[f"{kind}Name"]
+    if name not in table:
+        raise not_found(f'Could not find {kind} "{name}".')
+    return table[name]
+
+
+def _listed(table: dict[str, dict[str, Any]], request: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    keys = (f"{kind}Name", f"{kind}Arn", "CreationTime")
+    return [
+        {key: item[key] for key in keys}
+        for name, item in list(table.items())
+        if request.get("NameContains", "") in name
+    ]

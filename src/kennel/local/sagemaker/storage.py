@@ -1,0 +1,105 @@
+"""Moves data between S3 and the folders of jobs and instances, as SageMaker's agent does.
+
+An S3 prefix is downloaded once per content (its listing's keys and ETags) and linked into every host
+that asks for it; a cache folder appears only complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from kennel.local.wire import ServiceError
+
+_PARALLEL = 4
+
+
+class Storage:
+    """S3 as jobs see it. `s3` is a boto3 client, `cache` a folder that is ours alone."""
+
+    def __init__(self, *, s3: Any, cache: Path) -> None:
+        self._s3 = s3
+        self._cache = cache
+        self._downloading = threading.Lock()
+
+    def keys(self, uri: str) -> dict[str, str]:
+        """Key → ETag of every object below `uri`. Raises ServiceError if there is none."""
+        bucket, prefix = split_uri(uri)
+        found: dict[str, str] = {}
+        try:
+            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                found.update({item["Key"]: item["ETag"] for item in page.get("Contents", [])})
+        except ClientError as error:
+            raise ServiceError(
+                "ValidationException", f"S3 refuses {uri}: {error.response['Error']['Message']}"
+            ) from error
+        objects = {key: etag for key, etag in found.items() if not key.endswith("/")}
+        if not objects:
+            raise ServiceError("ValidationException", f"No S3 objects found under S3 URL {uri}")
+        return objects
+
+    def fetch_prefix(self, uri: str, *, shard: int = 0, shards: int = 1) -> Path:
+        """A folder with every object below `uri`, or every `shards`-th of them from number `shard` on."""
+        bucket, prefix = split_uri(uri)
+        base = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
+        chosen = dict(sorted(self.keys(uri).items())[shard::shards])
+        digest = hashlib.sha256(repr((bucket, base, sorted(chosen.items()))).encode()).hexdigest()
+        folder = self._cache / digest
+        with self._downloading:
+            if not folder.exists():
+                partial = self._cache / f"{digest}.{uuid.uuid4().hex}"
+
+                def fetch(key: str) -> None:
+                    relative = key.removeprefix(base) if key.startswith(base) else PurePosixPath(key).name
+                    target = _inside(partial, relative)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+                with ThreadPoolExecutor(_PARALLEL) as pool:
+                    list(pool.map(fetch, chosen))
+                partial.rename(folder)
+        return folder
+
+    def fetch_object(self, uri: str, target: Path) -> None:
+        """Download one object to the file `target`."""
+        bucket, key = split_uri(uri)
+        try:
+            self._s3.download_file(bucket, key, str(target))
+        except ClientError as error:
+            raise ServiceError(
+                "ValidationException", f"Could not find model data at {uri}: {error.response['Error']['Message']}"
+            ) from error
+
+    def put_file(self, source: Path, uri: str) -> None:
+        """Upload the file `source` to the object `uri`."""
+        bucket, key = split_uri(uri)
+        self._s3.upload_file(str(source), bucket, key)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """`s3://bucket/some/key` → (`bucket`, `some/key`)."""
+    if not uri.startswith("s3://"):
+        raise ServiceError("ValidationException", f"Invalid S3 URI: {uri}")
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def merge_links(source: Path, target: Path) -> None:
+    """Make `target` a folder of hard links to the files of `source`: as cheap as a link, as private as a copy."""
+    shutil.copytree(source, target, copy_function=os.link, dirs_exist_ok=True)
+
+
+def _inside(folder: Path, relative: str) -> Path:
+    """`folder/relative`; object keys may hold `..`, which must not lead out of the folder."""
+    parts = PurePosixPath(relative).parts
+    if not parts or any(part in ("..", "/", ".") for part in parts):
+        raise ServiceError("ValidationException", f"cannot download the object key {relative!r} into a folder")
+    return folder.joinpath(*parts)

@@ -1,0 +1,377 @@
+"""Training jobs: the container contract around one `train` per host.
+
+A job gets what SageMaker gives it (`/opt/ml` with its configuration and channels), its metrics are
+read from its log by its own regexes, its failure reason from `output/failure`, and its model goes to S3 as
+`model.tar.gz`. Which kind of container the hosts are is the runtime's business.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kennel import archive, contract
+from kennel.local.logs import LogWriter, Tail
+from kennel.local.processes import Supervised
+from kennel.local.runtimes.process import ProcessRuntime
+from kennel.local.sagemaker.arns import Arn
+from kennel.local.sagemaker.storage import Storage, merge_links
+from kennel.local.wire import Operation, ServiceError, not_found
+
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+_LOG_TAIL_LINES = 15
+_POLL_SECONDS = 0.1
+_KEPT = (
+    "TrainingJobName",
+    "HyperParameters",
+    "AlgorithmSpecification",
+    "RoleArn",
+    "InputDataConfig",
+    "OutputDataConfig",
+    "ResourceConfig",
+    "VpcConfig",
+    "StoppingCondition",
+    "EnableNetworkIsolation",
+    "EnableInterContainerTrafficEncryption",
+    "EnableManagedSpotTraining",
+    "CheckpointConfig",
+    "Environment",
+    "RetryStrategy",
+)
+
+
+@dataclass
+class _Job:
+    """One training job: its description as the API answers it, and what is running for it."""
+
+    description: dict[str, Any]
+    environment: dict[str, str]
+    stop: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+
+class _Failed(Exception):
+    """The job failed for the reason given."""
+
+
+class TrainingJobs:
+    """The training jobs of one account and region."""
+
+    def __init__(
+        self, *, arn: Arn, storage: Storage, logs: LogWriter, runtime: ProcessRuntime, state_dir: Path
+    ) -> None:
+        self._arn = arn
+        self._storage = storage
+        self._logs = logs
+        self._runtime = runtime
+        self._state_dir = state_dir
+        self._jobs: dict[str, _Job] = {}
+        self._lock = threading.Lock()
+        self.operations: dict[str, Operation] = {
+            "CreateTrainingJob": self.create,
+            "DescribeTrainingJob": self.describe,
+            "ListTrainingJobs": self.list,
+            "StopTrainingJob": self.stop,
+        }
+
+    # --- the API ----------------------------------------------------------------------------
+
+    def create(self, request: dict[str, Any], *, tuning_job_arn: str | None = None) -> dict[str, Any]:
+        """CreateTrainingJob. `tuning_job_arn` is set for the trials of a tuning job."""
+        name = request["TrainingJobName"]
+        for metric in request["AlgorithmSpecification"].get("MetricDefinitions", []):
+            _compiled(metric["Regex"], metric["Name"])
+        if "TrainingImage" not in request["AlgorithmSpecification"]:
+            raise ServiceError("ValidationException", "AlgorithmSpecification needs a TrainingImage here")
+        for channel in request.get("InputDataConfig", []):
+            self._storage.keys(_s3_source(channel)["S3Uri"])
+        now = datetime.now(UTC)
+        description = {key: request[key] for key in _KEPT if key in request} | {
+            "TrainingJobArn": self._arn("training-job", name),
+            "TrainingJobStatus": "InProgress",
+            "SecondaryStatus": "Starting",
+            "CreationTime": now,
+            "LastModifiedTime": now,
+            "SecondaryStatusTransitions": [{"Status": "Starting", "StartTime": now}],
+            "FinalMetricDataList": [],
+        }
+        if tuning_job_arn:
+            description["TuningJobArn"] = tuning_job_arn
+        job = _Job(description=description, environment=request.get("Environment", {}))
+        with self._lock:
+            if name in self._jobs:
+                raise ServiceError(
+                    "ResourceInUse",
+                    "Training job names must be unique within an AWS account and region, "
+                    f"and a job named {name} exists",
+                )
+            self._jobs[name] = job
+        job.thread = threading.Thread(target=self._run, args=(job,), name=name, daemon=True)
+        job.thread.start()
+        return {"TrainingJobArn": description["TrainingJobArn"]}
+
+    def describe(self, request: dict[str, Any]) -> dict[str, Any]:
+        """DescribeTrainingJob."""
+        return dict(self._job(request["TrainingJobName"]).description)
+
+    def list(self, request: dict[str, Any]) -> dict[str, Any]:
+        """ListTrainingJobs, newest first, filtered by NameContains and StatusEquals."""
+        with self._lock:
+            found = [job.description for job in reversed(self._jobs.values())]
+        keys = ("TrainingJobName", "TrainingJobArn", "CreationTime", "TrainingEndTime", "LastModifiedTime")
+        return {
+            "TrainingJobSummaries": [
+                {key: job[key] for key in (*keys, "TrainingJobStatus", "SecondaryStatus") if key in job}
+                for job in found
+                if request.get("NameContains", "") in job["TrainingJobName"]
+                and request.get("StatusEquals", job["TrainingJobStatus"]) == job["TrainingJobStatus"]
+            ][: request.get("MaxResults", 100)]
+        }
+
+    def stop(self, request: dict[str, Any]) -> dict[str, Any]:
+        """StopTrainingJob: SIGTERM to every host, 120 s of grace."""
+        job = self._job(request["TrainingJobName"])
+        if job.ended.is_set():
+            raise ServiceError(
+                "ValidationException", f"The job is {job.description['TrainingJobStatus']} and cannot be stopped"
+            )
+        job.description["TrainingJobStatus"] = "Stopping"
+        job.stop.set()
+        return {}
+
+    def close(self) -> None:
+        """Stop every job and wait for it."""
+        with self._lock:
+            running = [job for job in self._jobs.values() if not job.ended.is_set()]
+        for job in running:
+            job.stop.set()
+        for job in running:
+            if job.thread is not None:
+                job.thread.join()
+
+    def wait(self, name: str) -> dict[str, Any]:
+        """Wait until the job ended; return its description."""
+        job = self._job(name)
+        job.ended.wait()
+        return job.description
+
+    def _job(self, name: str) -> _Job:
+        with self._lock:
+            if name not in self._jobs:
+                raise not_found(f"Requested resource not found: training job {name}")
+            return self._jobs[name]
+
+    # --- the work ---------------------------------------------------------------------------
+
+    def _run(self, job: _Job) -> None:
+        folder = self._state_dir / job.description["TrainingJobName"]
+        status, secondary, reason = "Failed", "Failed", ""
+        try:
+            self._enter(job, "Downloading")
+            hosts = self._prepare(job, folder)
+            self._enter(job, "Training")
+            job.description["TrainingStartTime"] = datetime.now(UTC)
+            secondary = self._train(job, folder, hosts)
+            if secondary == "Completed":
+                self._enter(job, "Uploading")
+                self._upload(job, [folder / host for host in hosts])
+            status = "Completed" if secondary == "Completed" else "Stopped"
+        except _Failed as failure:
+            reason = str(failure)
+        except ServiceError as error:
+            reason = f"ClientError: {error.message}"
+        except Exception as error:  # whatever happened, the job must end with a reason
+            reason = f"InternalServerError: {type(error).__name__}: {error}"
+        now = datetime.now(UTC)
+        job.description |= {"TrainingJobStatus": status, "TrainingEndTime": now}
+        if reason:
+            job.description["FailureReason"] = reason[: contract.FAILURE_REASON_CHARACTERS]
+        if "TrainingStartTime" in job.description:
+            seconds = int((now - job.description["TrainingStartTime"]).total_seconds())
+            hosts_count = job.description["ResourceConfig"]["InstanceCount"]
+            job.description |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds * hosts_count}
+        self._enter(job, secondary)
+        job.ended.set()
+
+    def _enter(self, job: _Job, secondary: str) -> None:
+        now = datetime.now(UTC)
+        transitions = [*job.description["SecondaryStatusTransitions"], {"Status": secondary, "StartTime": now}]
+        transitions[-2] = {**transitions[-2], "EndTime": now}
+        job.description |= {
+            "SecondaryStatus": secondary,
+            "SecondaryStatusTransitions": transitions,
+            "LastModifiedTime": now,
+        }
+
+    def _prepare(self, job: _Job, folder: Path) -> list[str]:
+        """Write each host's /opt/ml; return the hosts' names."""
+        description = job.description
+        hosts = self._runtime.addresses(description["ResourceConfig"]["InstanceCount"])
+        channels = description.get("InputDataConfig", [])
+        for rank, host in enumerate(hosts):
+            base = folder / host
+            for name in ("input/config", "input/data", "model", "checkpoints", "output/data", "code"):
+                (base / name).mkdir(parents=True)
+            configuration = {
+                "hyperparameters": description.get("HyperParameters", {}),
+                "resourceconfig": {
+                    "current_host": host,
+                    "hosts": hosts,
+                    "network_interface_name": self._runtime.network_interface,
+                    "current_instance_type": description["ResourceConfig"].get("InstanceType", "ml.local"),
+                },
+                "inputdataconfig": {
+                    channel["ChannelName"]: {
+                        "TrainingInputMode": "File",
+                        "S3DistributionType": _s3_source(channel).get("S3DataDistributionType", "FullyReplicated"),
+                        "RecordWrapperType": "None",
+                    }
+                    for channel in channels
+                },
+            }
+            for name, content in configuration.items():
+                (base / f"input/config/{name}.json").write_text(json.dumps(content))
+            for channel in channels:
+                source = _s3_source(channel)
+                sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
+                data = self._storage.fetch_prefix(
+                    source["S3Uri"], shard=rank if sharded else 0, shards=len(hosts) if sharded else 1
+                )
+                merge_links(data, base / "input/data" / channel["ChannelName"])
+        return hosts
+
+    def _train(self, job: _Job, folder: Path, hosts: list[str]) -> str:
+        """Run every host to its end; return the secondary status. Raises _Failed."""
+        name = job.description["TrainingJobName"]
+        patterns = {
+            metric["Name"]: _compiled(metric["Regex"], metric["Name"])
+            for metric in job.description["AlgorithmSpecification"].get("MetricDefinitions", [])
+        }
+        environment = {
+            **job.environment,
+            "TRAINING_JOB_NAME": name,
+            "TRAINING_JOB_ARN": job.description["TrainingJobArn"],
+        }
+        processes: list[Supervised] = []
+        tails: list[Tail] = []
+        last_lines: list[str] = []
+        try:
+            for number, host in enumerate(hosts, start=1):
+                log = folder / f"algo-{number}.log"
+                log.touch()
+                processes.append(self._runtime.start_host(base_dir=folder / host, log=log, environment=environment))
+                tails.append(Tail(log, self._line_sink(job, f"{name}/algo-{number}", patterns, last_lines)))
+            secondary, bad = self._watch(job, processes)
+        finally:
+            for process in processes:
+                process.ask_to_stop()
+            for process in processes:
+                process.wait()
+            for tail in tails:
+                tail.finish()
+        if bad is not None:
+            raise _Failed(_failure_reason(folder / hosts[bad], f"algo-{bad + 1}", processes[bad].wait(), last_lines))
+        return secondary
+
+    def _watch(self, job: _Job, processes: list[Supervised]) -> tuple[str, int | None]:
+        """Wait for all hosts, or for the first to fail; return the secondary status and the failed host's index."""
+        limit = job.description["StoppingCondition"].get("MaxRuntimeInSeconds", 86_400)
+        deadline = datetime.now(UTC).timestamp() + limit
+        while True:
+            statuses = [process.poll() for process in processes]
+            if job.stop.is_set():
+                return "Stopped", None
+            if bad := [index for index, status in enumerate(statuses) if status]:
+                return "Failed", bad[0]
+            if all(status == 0 for status in statuses):
+                return "Completed", None
+            if datetime.now(UTC).timestamp() > deadline:
+                return "MaxRuntimeExceeded", None
+            job.stop.wait(_POLL_SECONDS)
+
+    def _line_sink(
+        self, job: _Job, stream: str, patterns: dict[str, re.Pattern[str]], last_lines: list[str]
+    ) -> Callable[[list[str]], None]:
+        def take(lines: list[str]) -> None:
+            last_lines[:] = [*last_lines, *lines][-_LOG_TAIL_LINES:]
+            found = dict(_metrics(lines, patterns))
+            if found:
+                kept = {m["MetricName"]: m for m in job.description["FinalMetricDataList"]}
+                kept.update(
+                    {k: {"MetricName": k, "Value": v, "Timestamp": datetime.now(UTC)} for k, v in found.items()}
+                )
+                job.description["FinalMetricDataList"] = [kept[metric] for metric in patterns if metric in kept]
+            self._logs.write(LOG_GROUP, stream, lines)
+
+        return take
+
+    def _upload(self, job: _Job, bases: list[Path]) -> None:
+        output = job.description["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+        prefix = f"{output}/{job.description['TrainingJobName']}/output"
+        merged = bases[0].parent / "model"
+        merged.mkdir()
+        for base in bases:
+            try:
+                merge_links(base / "model", merged)
+            except FileExistsError as error:
+                raise _Failed(
+                    f"AlgorithmError: two hosts wrote {error.filename2 or error.filename} into /opt/ml/model; "
+                    "only one host may write the model"
+                ) from error
+        if not any(merged.iterdir()):
+            raise _Failed("AlgorithmError: the training wrote nothing to /opt/ml/model, so there is no model")
+        for source, file in ((merged, contract.ARTEFACT_NAME), (bases[0] / "output/data", "output.tar.gz")):
+            if any(source.iterdir()):
+                packed = bases[0].parent / file
+                archive.pack(source, packed)
+                self._storage.put_file(packed, f"{prefix}/{file}")
+        job.description["ModelArtifacts"] = {"S3ModelArtifacts": f"{prefix}/{contract.ARTEFACT_NAME}"}
+
+
+def _s3_source(channel: dict[str, Any]) -> dict[str, Any]:
+    source: dict[str, Any] | None = channel["DataSource"].get("S3DataSource")
+    if source is None or source["S3DataType"] != "S3Prefix":
+        raise ServiceError(
+            "ValidationException",
+            f"channel {channel['ChannelName']}: the local AWS reads S3DataSource of type S3Prefix",
+        )
+    return source
+
+
+def _compiled(regex: str, name: str) -> re.Pattern[str]:
+    try:
+        return re.compile(regex)
+    except re.error as error:
+        raise ServiceError(
+            "ValidationException", f"MetricDefinition {name}: invalid regex {regex!r}: {error}"
+        ) from error
+
+
+def _metrics(lines: list[str], patterns: dict[str, re.Pattern[str]]) -> list[tuple[str, float]]:
+    found = []
+    for line in lines:
+        for name, pattern in patterns.items():
+            if match := pattern.search(line):
+                try:
+                    found.append((name, float(match.group(1) if match.groups() else match.group())))
+                except ValueError:
+                    continue
+    return found
+
+
+def _failure_reason(base: Path, host: str, status: int, last_lines: list[str]) -> str:
+    """What a person needs to read: the reason that the script left, else the signal, else its last words."""
+    left = base / "output/failure"
+    reason = left.read_text(errors="replace").strip() if left.exists() else ""
+    if not reason and status > 128:
+        reason = f"{host} was killed by signal {status - 128}" + (" (out of memory?)" if status == 137 else "")
+    if not reason:
+        reason = f"{host} left no reason; its last lines:\n" + "\n".join(last_lines)
+    return f"AlgorithmError: {reason}, exit code: {status}"

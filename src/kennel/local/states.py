@@ -1,0 +1,132 @@
+"""The SageMaker integration of Step Functions, for moto's interpreter: `sagemaker:create…` and its `.sync`.
+
+Semantics as documented in "Manage Amazon SageMaker with Step Functions": an optimized integration makes the
+call; with `.sync` it waits until the job ended, answers with the job's description, fails with
+`States.TaskFailed` if the job did not complete, and stops the job when the execution is stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+from moto.stepfunctions.parser.api import HistoryEventType, TaskFailedEventDetails
+from moto.stepfunctions.parser.asl.component.common.error_name.custom_error_name import CustomErrorName
+from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import FailureEvent
+from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name import StatesErrorName
+from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name_type import StatesErrorNameType
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.resource import ResourceCondition
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_callback import (
+    StateTaskServiceCallback,
+)
+from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
+from moto.stepfunctions.parser.asl.utils.boto_client import boto_client_for
+from moto.stepfunctions.parser.asl.utils.encoding import to_json_str
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """How to watch the job that a `.sync` call starts."""
+
+    name: str
+    describe: str
+    stop: str
+    status: str
+
+
+_JOBS = {
+    "create_training_job": _Job(
+        name="TrainingJobName",
+        describe="describe_training_job",
+        stop="stop_training_job",
+        status="TrainingJobStatus",
+    ),
+    "create_hyper_parameter_tuning_job": _Job(
+        name="HyperParameterTuningJobName",
+        describe="describe_hyper_parameter_tuning_job",
+        stop="stop_hyper_parameter_tuning_job",
+        status="HyperParameterTuningJobStatus",
+    ),
+}
+_ENDED = ("Completed", "Failed", "Stopped")
+
+
+class JobFailed(Exception):
+    """The job that a `.sync` task waited for ended without success; carries its description."""
+
+
+class SageMakerTask(StateTaskServiceCallback):  # type: ignore[misc]
+    """A Task state whose resource is `arn:aws:states:::sagemaker:…`."""
+
+    def __init__(self) -> None:
+        super().__init__(supported_integration_patterns={ResourceCondition.Sync})
+
+    def _validate_service_integration_is_supported(self) -> None:
+        if self.resource.condition not in (None, ResourceCondition.Sync):
+            raise ValueError(f"{self.resource.resource_arn}: SageMaker has no {self.resource.condition} integration")
+        if self.resource.condition and self._get_boto_service_action() not in _JOBS:
+            raise ValueError(f"{self.resource.resource_arn}: the local AWS has no .sync for it")
+
+    def _eval_service_task(
+        self, env: Any, resource_runtime_part: Any, normalised_parameters: dict[str, Any], state_credentials: Any
+    ) -> None:
+        response = self._call(self._get_boto_service_action(), resource_runtime_part, normalised_parameters)
+        env.stack.append(response)
+
+    def _eval_integration_pattern(
+        self, env: Any, resource_runtime_part: Any, normalised_parameters: dict[str, Any], state_credentials: Any
+    ) -> None:
+        env.stack.pop()  # the answer of the create call gives way to the job's description
+        job = _JOBS[self._get_boto_service_action()]
+        name = {job.name: normalised_parameters[job.name]}
+        while env.is_running():
+            description = self._call(job.describe, resource_runtime_part, name)
+            if description[job.status] in _ENDED:
+                if description[job.status] != "Completed":
+                    raise JobFailed(to_json_str(description))
+                env.stack.append(description)
+                return
+            time.sleep(POLL_SECONDS)
+        self._call(job.stop, resource_runtime_part, name)  # the execution was stopped, or the task timed out
+
+    def _call(self, action: str, resource_runtime_part: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+        client = boto_client_for(service="sagemaker", region=resource_runtime_part.region)
+        response = getattr(client, action)(**parameters)
+        response.pop("ResponseMetadata", None)
+        plain: dict[str, Any] = json.loads(to_json_str(response))  # timestamps as text, as states carry them
+        return plain
+
+    def _from_error(self, env: Any, ex: Exception) -> Any:
+        if isinstance(ex, JobFailed):
+            error = StatesErrorName(typ=StatesErrorNameType.StatesTaskFailed)
+            return self._failure(env, error, StatesErrorNameType.StatesTaskFailed.to_name(), str(ex))
+        if isinstance(ex, ClientError):
+            code = ex.response["Error"]["Code"]
+            # AWS names the service's modelled exceptions, and calls the rest AmazonSageMakerException
+            modelled = code in ("ResourceLimitExceeded", "ResourceInUse", "ResourceNotFound", "ConflictException")
+            name = f"SageMaker.{code.removesuffix('Exception')}Exception" if modelled else _GENERIC
+            return self._failure(env, CustomErrorName(name), name, f"{code}: {ex.response['Error']['Message']}")
+        return super()._from_error(env=env, ex=ex)
+
+    def _failure(self, env: Any, error_name: Any, error: str, cause: str) -> Any:
+        return FailureEvent(
+            env=env,
+            error_name=error_name,
+            event_type=HistoryEventType.TaskFailed,
+            event_details=EventDetails(
+                taskFailedEventDetails=TaskFailedEventDetails(
+                    resource=self._get_sfn_resource(),
+                    resourceType=self._get_sfn_resource_type(),
+                    error=error,
+                    cause=cause,
+                )
+            ),
+        )
+
+
+_GENERIC = "SageMaker.AmazonSageMakerException"

@@ -1,0 +1,283 @@
+"""What an execution needs to exist before it starts: bucket, key, network, roles, topic, function, state machine.
+
+Every call can be repeated: what exists is updated to what is asked for. The names derive from the configuration's
+name, so two configurations do not meet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from kennel import contract
+from kennel.pipeline import policies
+from kennel.pipeline.aws import Aws
+
+FUNCTION_ALIAS = "live"
+VARIANT = "AllTraffic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What everything is called."""
+
+    name: str
+    account: str
+    region: str
+
+    @property
+    def bucket(self) -> str:
+        """Data, models, uploads and predictions, each under its prefix."""
+        return f"{self.name}-{self.account}-{self.region}"
+
+    @property
+    def function(self) -> str:
+        """The Lambda function."""
+        return f"{self.name}-classify"
+
+    @property
+    def state_machine(self) -> str:
+        """The state machine."""
+        return f"{self.name}-pipeline"
+
+    def arn(self, service: str, resource: str) -> str:
+        """The ARN of a resource of ours."""
+        return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
+
+    @property
+    def function_arn(self) -> str:
+        """Of the function, without a qualifier."""
+        return self.arn("lambda", f"function:{self.function}")
+
+    def role_arn(self, part: str) -> str:
+        """Of the role of one part: training, serving, function, states."""
+        return f"arn:aws:iam::{self.account}:role/{self.name}-{part}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What exists now."""
+
+    names: Names
+    kms_key_arn: str
+    subnets: tuple[str, ...]
+    security_groups: tuple[str, ...]
+    topic_arn: str
+    state_machine_arn: str
+
+
+def deploy(aws: Aws, *, name: str, function_zip: bytes, definition: str, say: Callable[[str], None]) -> Resources:
+    """Make it all exist; `say` is told each step."""
+    names = Names(name=name, account=aws.account, region=aws.region)
+    say(f"bucket {names.bucket}")
+    _bucket(aws, names)
+    say("key, network and topic")
+    kms_key_arn = _key(aws, name)
+    subnets, security_groups = _network(aws, name)
+    topic_arn = aws.client("sns").create_topic(Name=f"{name}-failures")["TopicArn"]
+    say("roles")
+    for part, policy in policies.by_role(names, topic_arn=topic_arn, kms_key_arn=kms_key_arn).items():
+        _role(aws, names, part, policy)
+    say(f"function {names.function}")
+    _function(aws, names, function_zip)
+    say(f"state machine {names.state_machine}")
+    state_machine_arn = _state_machine(aws, names, definition)
+    return Resources(
+        names=names,
+        kms_key_arn=kms_key_arn,
+        subnets=subnets,
+        security_groups=security_groups,
+        topic_arn=topic_arn,
+        state_machine_arn=state_machine_arn,
+    )
+
+
+def _unless(code: str, call: Callable[..., Any], **parameters: Any) -> bool:
+    """Make the call; whether it went through. False when AWS answers with the error `code`."""
+    try:
+        call(**parameters)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != code:
+            raise
+        return False
+    return True
+
+
+def _bucket(aws: Aws, names: Names) -> None:
+    s3 = aws.client("s3")
+    # us-east-1 is the one region that may not be named
+    place = {} if names.region == "us-east-1" else {"LocationConstraint": names.region}
+    _unless(
+        "BucketAlreadyOwnedByYou",
+        s3.create_bucket,
+        Bucket=names.bucket,
+        **({"CreateBucketConfiguration": place} if place else {}),
+    )
+    blocked = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    s3.put_public_access_block(
+        Bucket=names.bucket, PublicAccessBlockConfiguration=dict.fromkeys(blocked, True)
+    )
+    s3.put_bucket_versioning(Bucket=names.bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+def _key(aws: Aws, name: str) -> str:
+    kms, alias = aws.client("kms"), f"alias/{name}"
+    for page in kms.get_paginator("list_aliases").paginate():
+        for item in page["Aliases"]:
+            if item["AliasName"] == alias:
+                return str(kms.describe_key(KeyId=item["TargetKeyId"])["KeyMetadata"]["Arn"])
+    key = kms.create_key(Description=f"{name}: volumes of endpoints")["KeyMetadata"]
+    kms.create_alias(AliasName=alias, TargetKeyId=key["KeyId"])
+    return str(key["Arn"])
+
+
+def _network(aws: Aws, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A VPC without a way out but to S3: two subnets in two zones, one security group whose members may talk."""
+    ec2 = aws.client("ec2")
+    tagged = [{"Name": "tag:kennel", "Values": [name]}]
+    tags = [{"Key": "kennel", "Value": name}, {"Key": "Name", "Value": name}]
+    if not (found := ec2.describe_vpcs(Filters=tagged)["Vpcs"]):
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16", TagSpecifications=[_tag("vpc", tags)])["Vpc"]["VpcId"]
+        zones = [zone["ZoneName"] for zone in ec2.describe_availability_zones()["AvailabilityZones"][:2]]
+        for number, zone in enumerate(zones):
+            ec2.create_subnet(
+                VpcId=vpc,
+                CidrBlock=f"10.0.{number}.0/24",
+                AvailabilityZone=zone,
+                TagSpecifications=[_tag("subnet", tags)],
+            )
+        group = ec2.create_security_group(
+            GroupName=name,
+            Description="hosts of one job, instances of one endpoint",
+            VpcId=vpc,
+            TagSpecifications=[_tag("security-group", tags)],
+        )["GroupId"]
+        ec2.authorize_security_group_ingress(
+            GroupId=group, IpPermissions=[{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}]
+        )
+        tables = ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"]
+        ec2.create_vpc_endpoint(
+            VpcId=vpc,
+            ServiceName=f"com.amazonaws.{aws.region}.s3",
+            VpcEndpointType="Gateway",
+            RouteTableIds=[table["RouteTableId"] for table in tables],
+        )
+        found = [{"VpcId": vpc}]
+    inside = [{"Name": "vpc-id", "Values": [found[0]["VpcId"]]}, *tagged]
+    subnets = ec2.describe_subnets(Filters=inside)["Subnets"]
+    groups = ec2.describe_security_groups(Filters=inside)["SecurityGroups"]
+    return tuple(sorted(item["SubnetId"] for item in subnets)), tuple(item["GroupId"] for item in groups)
+
+
+def _tag(kind: str, tags: list[dict[str, str]]) -> dict[str, Any]:
+    return {"ResourceType": kind, "Tags": tags}
+
+
+def _role(aws: Aws, names: Names, part: str, policy: dict[str, Any]) -> None:
+    iam, role = aws.client("iam"), f"{names.name}-{part}"
+    _unless(
+        "EntityAlreadyExists",
+        iam.create_role,
+        RoleName=role,
+        AssumeRolePolicyDocument=json.dumps(policies.trust(part)),
+    )
+    iam.put_role_policy(RoleName=role, PolicyName=part, PolicyDocument=json.dumps(policy))
+
+
+def _function(aws: Aws, names: Names, code: bytes) -> None:
+    functions = aws.client("lambda")
+    created = _unless(
+        "ResourceConflictException",
+        functions.create_function,
+        FunctionName=names.function,
+        Runtime="python3.11",
+        Role=names.role_arn("function"),
+        Handler="classify.handler",
+        Code={"ZipFile": code},
+        Timeout=30,
+        MemorySize=256,
+        TracingConfig={"Mode": "Active"},
+    )
+    if not created:
+        functions.update_function_code(FunctionName=names.function, ZipFile=code)
+        functions.get_waiter("function_updated_v2").wait(FunctionName=names.function)
+    functions.get_waiter("function_active_v2").wait(FunctionName=names.function)
+    try:
+        functions.get_alias(FunctionName=names.function, Name=FUNCTION_ALIAS)
+    except functions.exceptions.ResourceNotFoundException:
+        version = functions.publish_version(FunctionName=names.function)["Version"]
+        functions.create_alias(FunctionName=names.function, Name=FUNCTION_ALIAS, FunctionVersion=version)
+    _unless(
+        "ResourceConflictException",
+        functions.add_permission,
+        FunctionName=names.function,
+        Qualifier=FUNCTION_ALIAS,
+        StatementId="uploads",
+        Action="lambda:InvokeFunction",
+        Principal="s3.amazonaws.com",
+        SourceArn=f"arn:aws:s3:::{names.bucket}",
+        SourceAccount=names.account,
+    )
+
+
+def _state_machine(aws: Aws, names: Names, definition: str) -> str:
+    states = aws.client("stepfunctions")
+    arn = names.arn("states", f"stateMachine:{names.state_machine}")
+    created = _unless(
+        "StateMachineAlreadyExists",
+        states.create_state_machine,
+        name=names.state_machine,
+        definition=definition,
+        roleArn=names.role_arn("states"),
+    )
+    if not created:
+        states.update_state_machine(stateMachineArn=arn, definition=definition, roleArn=names.role_arn("states"))
+    return arn
+
+
+def remove_what_costs(aws: Aws, *, name: str, say: Callable[[str], None]) -> None:
+    """Remove what is paid by the hour: the endpoint, its scaling, provisioned concurrency. The rest stays."""
+    names = Names(name=name, account=aws.account, region=aws.region)
+    resource = f"endpoint/{name}/variant/{VARIANT}"
+    steps: list[tuple[str, Callable[[], Any]]] = [
+        (
+            f"scaling of {resource}",
+            lambda: aws.client("application-autoscaling").deregister_scalable_target(
+                ServiceNamespace="sagemaker",
+                ResourceId=resource,
+                ScalableDimension="sagemaker:variant:DesiredInstanceCount",
+            ),
+        ),
+        (f"endpoint {name}", lambda: aws.client("sagemaker").delete_endpoint(EndpointName=name)),
+        (
+            f"provisioned concurrency of {names.function}",
+            lambda: aws.client("lambda").delete_provisioned_concurrency_config(
+                FunctionName=names.function, Qualifier=FUNCTION_ALIAS
+            ),
+        ),
+    ]
+    for what, remove in steps:
+        try:
+            remove()
+        except ClientError as error:
+            say(f"{what}: {error.response['Error']['Message']}")
+        else:
+            say(f"{what}: removed")
+
+
+def uploads_notification(names: Names) -> dict[str, Any]:
+    """S3's notification of the function's alias about new objects under uploads/."""
+    return {
+        "LambdaFunctionConfigurations": [
+            {
+                "Id": "uploads",
+                "LambdaFunctionArn": f"{names.function_arn}:{FUNCTION_ALIAS}",
+                "Events": ["s3:ObjectCreated:*"],
+                "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": contract.UPLOADS_PREFIX}]}},
+            }
+        ]
+    }
