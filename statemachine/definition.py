@@ -16,6 +16,7 @@ input differs (`kennel.pipeline.document` builds it from config/*.toml).
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ class JitteredRetry(Retry):
 class ApiTask(Task):
     """A Task with ResultSelector, and with a ResultPath that may be null."""
 
-    def __init__(self, state_id: str, *, result_path: str | None, result_selector: dict[str, Any] | None, **fields: Any):
+    def __init__(
+        self, state_id: str, *, result_path: str | None, result_selector: dict[str, Any] | None, **fields: Any
+    ) -> None:
         super().__init__(state_id, **fields)
         self._more = {"ResultPath": result_path} | ({"ResultSelector": result_selector} if result_selector else {})
 
@@ -85,7 +88,7 @@ class ApiTask(Task):
 class FailWith(Fail):
     """A Fail state whose error and cause come from its input."""
 
-    def __init__(self, state_id: str, *, error: dict[str, str], cause: dict[str, str]):
+    def __init__(self, state_id: str, *, error: dict[str, str], cause: dict[str, str]) -> None:
         super().__init__(state_id)
         self._more = error | cause
 
@@ -113,6 +116,7 @@ class Builder:
         selector: dict[str, Any] | None = None,
         timeout: int | None = API_SECONDS,
         catches: tuple[Catch, ...] = (),
+        also_retried: tuple[str, ...] = (),
     ) -> ApiTask:
         """A Task that calls `resource` (`<service>:<action>`), with the Retry and Catch that every Task has.
 
@@ -126,7 +130,7 @@ class Builder:
             result_selector=selector,
             timeout_seconds=timeout,
         )
-        faults = SERVICE_FAULTS[resource.rpartition(":")[0]]
+        faults = [*SERVICE_FAULTS[resource.rpartition(":")[0]], *also_retried]
         state.add_retry(JitteredRetry(error_equals=faults, interval_seconds=2, max_attempts=6, backoff_rate=2.0))
         for catch in catches:
             state.add_catch(catch)
@@ -145,7 +149,7 @@ def choose(name: str, *rules: tuple[Any, Any], otherwise: Any) -> Choice:
 
 def chain(*states: Any) -> Any:
     """Link states one after another; return the first."""
-    for state, following in zip(states, states[1:], strict=False):
+    for state, following in itertools.pairwise(states):
         state.next(following)
     return states[0]
 
@@ -156,9 +160,7 @@ def poll(
     """Describe, decide, wait, again: at most as often as the number at path `limit`. Returns the first state."""
     counter = f"$.{name}Polls"
     start = Pass(f"Start{name}Polls", result={"Count": 0}, result_path=counter)
-    count = Pass(
-        f"Count{name}Poll", parameters={"Count.$": f"States.MathAdd({counter}.Count, 1)"}, result_path=counter
-    )
+    count = Pass(f"Count{name}Poll", parameters={"Count.$": f"States.MathAdd({counter}.Count, 1)"}, result_path=counter)
     wait = Wait(f"WaitFor{name}", seconds_path=seconds)
     overdue = ChoiceRule.NumericGreaterThanEqualsPath(f"{counter}.Count", limit)
     decide = choose(f"{name}Ready?", (ready, done), (broken, gone_wrong), (overdue, gone_wrong), otherwise=count)
@@ -167,9 +169,11 @@ def poll(
     return start
 
 
-def build() -> Graph:
-    """The whole state machine."""
-    # --- failure: undo, tell, fail ------------------------------------------------------------
+# --- the states, last ones first: each part is given what follows it --------------------------------
+
+
+def aftermath() -> tuple[Any, Any]:
+    """Undo, tell, fail. Returns where to go while no endpoint was touched, and where to go afterwards."""
     failed = FailWith(
         "Failed",
         # not the error's own name: names that begin with `States.` are Step Functions' to give
@@ -196,13 +200,19 @@ def build() -> Graph:
     notify.next(failed)
 
     undo = Builder(notify)
+    # an endpoint that still changes is refused with a ValidationException, which has no name of its own here
+    in_transition = ("SageMaker.SageMakerException",)
     restore = undo.task(
         "RestorePreviousEndpoint",
-        "sagemaker:updateEndpoint",
+        "aws-sdk:sagemaker:updateEndpoint",
         {"EndpointName.$": "$.Endpoint.Name", "EndpointConfigName.$": "$.PreviousEndpoint.EndpointConfigName"},
+        also_retried=in_transition,
     )
     delete = undo.task(
-        "DeleteEndpoint", "aws-sdk:sagemaker:deleteEndpoint", {"EndpointName.$": "$.Endpoint.Name"}
+        "DeleteEndpoint",
+        "aws-sdk:sagemaker:deleteEndpoint",
+        {"EndpointName.$": "$.Endpoint.Name"},
+        also_retried=in_transition,
     )
     restore.next(notify)
     delete.next(notify)
@@ -211,9 +221,11 @@ def build() -> Graph:
         (ChoiceRule.IsPresent("$.PreviousEndpoint.EndpointConfigName", True), restore),
         otherwise=delete,
     )
+    return notify, had_endpoint
 
-    # --- the function, and the proof that it all works ------------------------------------------
-    live = Builder(had_endpoint)
+
+def smoke_test(live: Builder) -> Any:
+    """The image whose class is known, through the alias of the function."""
     smoke_test_failed = Pass(
         "SmokeTestFailed",
         parameters={
@@ -223,7 +235,7 @@ def build() -> Graph:
         },
         result_path="$.Failure",
     )
-    smoke_test_failed.next(had_endpoint)
+    smoke_test_failed.next(live.on_failure)
     answer_is_right = ChoiceRule.And(
         [
             ChoiceRule.NumericEquals("$.SmokeTest.StatusCode", 200),
@@ -232,7 +244,7 @@ def build() -> Graph:
             ChoiceRule.StringEqualsPath("$.SmokeTest.Answer.predictions[0].label", "$.SmokeTest.Answer.expected"),
         ]
     )
-    smoke_test = chain(
+    return chain(
         live.task(
             "SmokeTest",
             "lambda:invoke",
@@ -246,6 +258,10 @@ def build() -> Graph:
         ),
         choose("SmokeTestPassed?", (answer_is_right, Succeed("Succeeded")), otherwise=smoke_test_failed),
     )
+
+
+def function(live: Builder, following: Any) -> Any:
+    """Configuration, version, alias, concurrency and events of the function."""
     provision = live.task(
         "ProvisionConcurrency",
         "aws-sdk:lambda:putProvisionedConcurrencyConfig",
@@ -263,7 +279,7 @@ def build() -> Graph:
             "NotificationConfiguration.$": "$.Uploads.NotificationConfiguration",
         },
     )
-    chain(provision, subscribe, smoke_test)
+    chain(provision, subscribe, following)
     point_alias = chain(
         live.task(
             "PublishVersion",
@@ -304,8 +320,8 @@ def build() -> Graph:
         },
         result_path="$.Failure",
     )
-    function_not_updated.next(had_endpoint)
-    configure_function = chain(
+    function_not_updated.next(live.on_failure)
+    return chain(
         live.task(
             "ConfigureFunction",
             "aws-sdk:lambda:updateFunctionConfiguration",
@@ -334,13 +350,15 @@ def build() -> Graph:
         ),
     )
 
-    # --- autoscaling ------------------------------------------------------------------------------
+
+def autoscaling(live: Builder, following: Any) -> Any:
+    """The number of instances follows the traffic."""
     target = {
         "ServiceNamespace": "sagemaker",
         "ResourceId.$": "$.Scaling.ResourceId",
         "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
     }
-    register_target = chain(
+    return chain(
         live.task(
             "RegisterScalableTarget",
             "aws-sdk:applicationautoscaling:registerScalableTarget",
@@ -357,26 +375,32 @@ def build() -> Graph:
                 "TargetTrackingScalingPolicyConfiguration.$": "$.Scaling.Policy",
             },
         ),
-        configure_function,
+        following,
     )
 
-    # --- the endpoint: create or update, then wait ------------------------------------------------
+
+def deployment(before: Builder, live: Builder, following: Any) -> Any:
+    """Model and endpoint configuration; the endpoint is created or updated, and waited for."""
     endpoint_not_in_service = Pass(
         "EndpointNotInService",
         parameters={
             "Error": "EndpointNotInService",
-            "Cause.$": "States.Format('Endpoint {} is {} with configuration {} instead of {}. {}', $.Endpoint.Name, "
-            "$.EndpointState.Status, $.EndpointState.Config, $.EndpointState.WantedConfig, $.EndpointState.Description)",
+            "Cause.$": "States.Format('Endpoint {} is {} with configuration {} instead of {}. {}', "
+            "$.Endpoint.Name, $.EndpointState.Status, $.EndpointState.Config, $.EndpointState.WantedConfig, "
+            "$.EndpointState.Description)",
         },
         result_path="$.Failure",
     )
     in_service = ChoiceRule.StringEquals("$.EndpointState.Status", "InService")
     in_transition = [
-        ChoiceRule.StringEquals("$.EndpointState.Status", status) for status in ("Creating", "Updating", "SystemUpdating")
+        ChoiceRule.StringEquals("$.EndpointState.Status", status)
+        for status in ("Creating", "Updating", "SystemUpdating")
     ]
     # an update that was rolled back is InService, too, with the configuration of before
     rolled_back = ChoiceRule.Not(ChoiceRule.StringEqualsPath("$.EndpointState.Config", "$.EndpointState.WantedConfig"))
-    roll_back = choose("EndpointRolledBack?", (ChoiceRule.And([in_service, rolled_back]), notify), otherwise=had_endpoint)
+    roll_back = choose(
+        "EndpointRolledBack?", (ChoiceRule.And([in_service, rolled_back]), before.on_failure), otherwise=live.on_failure
+    )
     endpoint_not_in_service.next(roll_back)
     wait_for_endpoint = poll(
         name="Endpoint",
@@ -397,16 +421,16 @@ def build() -> Graph:
         ready=ChoiceRule.And(
             [in_service, ChoiceRule.StringEqualsPath("$.EndpointState.Config", "$.EndpointState.WantedConfig")]
         ),
-        done=register_target,
+        done=following,
         broken=ChoiceRule.Not(ChoiceRule.Or(in_transition)),
         gone_wrong=endpoint_not_in_service,
     )
-    deploy = Builder(notify)
     endpoint_request = {"EndpointName.$": "$.Endpoint.Name", "EndpointConfigName.$": "$$.Execution.Name"}
-    create_endpoint = deploy.task("CreateEndpoint", "sagemaker:createEndpoint", endpoint_request)
-    update_endpoint = deploy.task(
+    create_endpoint = before.task("CreateEndpoint", "sagemaker:createEndpoint", endpoint_request)
+    # not the optimized integration, which is documented with the two names only: no DeploymentConfig
+    update_endpoint = before.task(
         "UpdateEndpoint",
-        "sagemaker:updateEndpoint",
+        "aws-sdk:sagemaker:updateEndpoint",
         {**endpoint_request, "DeploymentConfig.$": "$.Endpoint.DeploymentConfig"},
     )
     create_endpoint.next(wait_for_endpoint)
@@ -415,10 +439,10 @@ def build() -> Graph:
     endpoint_missing = choose(
         "EndpointMissing?",
         (ChoiceRule.StringMatches("$.Failure.Cause", "*Could not find endpoint*"), create_endpoint),
-        otherwise=notify,
+        otherwise=before.on_failure,
     )
-    create_endpoint_config = chain(
-        deploy.task(
+    return chain(
+        before.task(
             "CreateModel",
             "sagemaker:createModel",
             {
@@ -433,7 +457,7 @@ def build() -> Graph:
                 "VpcConfig.$": "$.Network.VpcConfig",
             },
         ),
-        deploy.task(
+        before.task(
             "CreateEndpointConfig",
             "sagemaker:createEndpointConfig",
             {
@@ -451,7 +475,7 @@ def build() -> Graph:
                 "KmsKeyId.$": "$.Network.KmsKeyId",
             },
         ),
-        deploy.task(
+        before.task(
             "FindEndpoint",
             "aws-sdk:sagemaker:describeEndpoint",
             {"EndpointName.$": "$.Endpoint.Name"},
@@ -468,8 +492,9 @@ def build() -> Graph:
         update_endpoint,
     )
 
-    # --- training -----------------------------------------------------------------------------------
-    train = Builder(notify)
+
+def training(before: Builder, following: Any) -> Any:
+    """Tune, train the best, and refuse a model that is not good enough."""
     rejected = FailWith(
         "Rejected",
         error={"Error": "ModelRejected"},
@@ -488,7 +513,7 @@ def build() -> Graph:
         },
         result_path="$.Model",
     )
-    use_model.next(create_endpoint_config)
+    use_model.next(following)
     good_enough = choose(
         "GoodEnough?",
         (
@@ -508,8 +533,8 @@ def build() -> Graph:
         "EnableInterContainerTrafficEncryption": True,
         "VpcConfig.$": "$.Network.VpcConfig",
     }
-    tune = chain(
-        train.task(
+    return chain(
+        before.task(
             "TuneHyperparameters",
             "sagemaker:createHyperParameterTuningJob.sync",
             {
@@ -530,7 +555,7 @@ def build() -> Graph:
             },
             timeout=None,
         ),
-        train.task(
+        before.task(
             "TrainModel",
             "sagemaker:createTrainingJob.sync",
             {
@@ -553,10 +578,17 @@ def build() -> Graph:
         ),
         good_enough,
     )
+
+
+def build() -> Graph:
+    """The whole state machine."""
+    notify, had_endpoint = aftermath()
+    before, live = Builder(notify), Builder(had_endpoint)
+    deploy = deployment(before, live, autoscaling(live, function(live, smoke_test(live))))
     mode = choose(
         "Mode?",
-        (ChoiceRule.StringEquals("$.Mode", "train"), tune),
-        (ChoiceRule.StringEquals("$.Mode", "rollout"), create_endpoint_config),
+        (ChoiceRule.StringEquals("$.Mode", "train"), training(before, deploy)),
+        (ChoiceRule.StringEquals("$.Mode", "rollout"), deploy),
         otherwise=FailWith(
             "UnknownMode",
             error={"Error": "UnknownMode"},

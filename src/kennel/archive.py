@@ -41,7 +41,8 @@ def pack(directory: Path, target: Path) -> None:
     try:
         with os.fdopen(handle, "wb") as raw:
             with (
-                gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,
+                # stored, not compressed: weights shrink by a few per cent, and every job would wait for it
+                gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=0, mtime=0) as packed,
                 tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
             ):
                 for path in members:

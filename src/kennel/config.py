@@ -7,13 +7,14 @@ is `kennel.pipeline.document`'s business.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import re
 import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kennel import contract
@@ -164,7 +165,7 @@ class Scaling:
     """Most instances."""
 
     target_invocations_per_minute: float
-    """Per instance. AWS's rule: most requests per second one instance bears × 0.5 × 60."""
+    """Per instance. AWS's rule: most requests per second one instance bears, times 0.5, times 60."""
 
     scale_in_cooldown: int
     """Seconds after removing instances before removing more."""
@@ -226,16 +227,53 @@ class Config:
     function: Function
 
 
+_UNBOUNDED = math.inf
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "tuning.max_jobs": (1, _UNBOUNDED),
+    "tuning.max_parallel_jobs": (1, _UNBOUNDED),
+    "tuning.instance_count": (1, _UNBOUNDED),
+    "tuning.volume_gb": (1, _UNBOUNDED),
+    "tuning.max_runtime_seconds": (1, _UNBOUNDED),
+    "training.instance_count": (1, _UNBOUNDED),
+    "training.volume_gb": (1, _UNBOUNDED),
+    "training.max_runtime_seconds": (1, _UNBOUNDED),
+    "quality.minimum_validation_accuracy": (0, 1),
+    "endpoint.instance_count": (1, _UNBOUNDED),
+    "endpoint.start_seconds": (60, 3600),
+    "endpoint.poll_seconds": (1, _UNBOUNDED),
+    "endpoint.max_polls": (1, _UNBOUNDED),
+    "scaling.min_capacity": (1, _UNBOUNDED),
+    "scaling.max_capacity": (1, _UNBOUNDED),
+    "scaling.target_invocations_per_minute": (1, _UNBOUNDED),
+    "scaling.scale_in_cooldown": (0, 3600),
+    "scaling.scale_out_cooldown": (0, 3600),
+    "function.memory_mb": (128, 10_240),
+    "function.timeout_seconds": (1, 900),
+    "function.reserved_concurrency": (1, 1000),
+    "function.provisioned_concurrency": (0, 1000),
+    "function.poll_seconds": (1, _UNBOUNDED),
+    "function.max_polls": (1, _UNBOUNDED),
+}
+"""Lowest and highest value of a number, by its key path."""
+
+_NOT_ABOVE = (
+    ("tuning.max_parallel_jobs", "tuning.max_jobs", ""),
+    ("scaling.min_capacity", "scaling.max_capacity", ""),
+    ("function.provisioned_concurrency", "function.reserved_concurrency", "; AWS refuses that"),
+)
+"""Pairs of key paths of which the first may not be above the second, and why."""
+
+
 def parse(text: str, *, where: str) -> Config:
     """Read TOML. Raises InvalidArguments with every problem; `where` names the file in it."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidArguments("this is not TOML", where=where, problems=(str(error),)) from error
-    problems: list[str] = []
-    config = _read(Config, document, "", problems)
-    if not problems:
-        problems += _contradictions(config)
+    reading = _Reading()
+    config = reading.table(Config, document, "")
+    problems = [*reading.problems, *_contradictions(reading.right)]
     if problems:
         plural = "s" if len(problems) > 1 else ""
         raise InvalidArguments(
@@ -244,122 +282,167 @@ def parse(text: str, *, where: str) -> Config:
             hint="Mend each of these keys; config/local.toml shows them all.",
             problems=tuple(problems),
         )
-    assert isinstance(config, Config)
-    return config
+    return typing.cast(Config, config)
 
 
-def _read(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
-    """`value` as a `kind`; what does not fit is added to `problems`."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _read_table(kind, value, path, problems)
-    if origin is Literal:
-        if value not in arguments:
-            problems.append(f"{path} is {value!r}; it must be one of {', '.join(map(repr, arguments))}")
-    elif origin is types.UnionType:  # only `X | None`, whose None is the absent key
-        return _read(arguments[0], value, path, problems)
-    elif origin is tuple:
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        problems.append(f"{path} is {value!r}; it must be a list of strings")
-    elif origin in (dict, Mapping):
-        if isinstance(value, dict):
-            return {name: _read(arguments[1], item, f"{path}.{name}", problems) for name, item in value.items()}
-        problems.append(f"{path} must be a table")
-    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        problems.append(f"{path} is {value!r}; it must be a {_NAMES[kind]}")
-    return value
+def endpoint_url_problem(url: str) -> str | None:
+    """Why `url` cannot be an AWS endpoint; None if it can.
 
-
-_NAMES = {str: "string", int: "whole number", float: "number", bool: "true or false"}
-
-
-def _read_table(kind: type, value: Any, path: str, problems: list[str]) -> Any:
-    if not isinstance(value, dict):
-        problems.append(f"{path} must be a table")
+    >>> endpoint_url_problem("http://127.0.0.1:4566") is None
+    True
+    """
+    if url in ("", "local") or re.fullmatch(r"https?://[^/\s]+/?", url):
         return None
-    dot = f"{path}." if path else ""
-    hints, fields = typing.get_type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
-    before = len(problems)
-    for name in value.keys() - fields.keys():
-        problems.append(f"{dot}{name} is unknown; known here: {', '.join(fields)}")
-    found = {}
-    for name, field in fields.items():
-        if name in value:
-            found[name] = _read(hints[name], value[name], f"{dot}{name}", problems)
-        elif field.default is dataclasses.MISSING:
-            problems.append(f"{dot}{name} is missing")
-    return kind(**found) if len(problems) == before else None
+    return f"is {url!r}; it must be an address such as http://127.0.0.1:4566"
 
 
-def _contradictions(config: Config) -> Iterator[str]:
-    """What is well formed and still cannot work."""
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", config.name) or len(config.name) > 12:
-        yield f"name is {config.name!r}; it must be at most 12 lower-case letters, digits and single hyphens"
-    yield from _counts(config)
-    yield from _ranges(config.tuning)
-    yield from _metrics(config)
-    if not 0 <= config.quality.minimum_validation_accuracy <= 1:
-        yield "quality.minimum_validation_accuracy must lie between 0 and 1"
-    if config.scaling.max_capacity < config.scaling.min_capacity:
-        yield "scaling.max_capacity is below scaling.min_capacity"
-    if config.function.provisioned_concurrency > config.function.reserved_concurrency:
-        yield "function.provisioned_concurrency is above function.reserved_concurrency; AWS refuses that"
-    if config.tuning.max_parallel_jobs > config.tuning.max_jobs:
-        yield "tuning.max_parallel_jobs is above tuning.max_jobs"
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """A document being read: what is wrong, and what is right by itself, each by its key path."""
+
+    problems: list[str] = field(default_factory=list)
+    right: dict[str, Any] = field(default_factory=dict)
+
+    def table(self, kind: type, value: Any, path: str) -> Any:
+        """`value` as the dataclass `kind`; None if anything in it is wrong."""
+        if not isinstance(value, dict):
+            return self._wrong(f"{path} must be a table")
+        dot, before = f"{path}." if path else "", len(self.problems)
+        hints, fields = typing.get_type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
+        for name in value:
+            if name not in fields:
+                close = difflib.get_close_matches(name, fields, n=1)
+                known = f"did you mean {close[0]}?" if close else f"known here: {', '.join(fields)}"
+                self._wrong(f"{dot}{name} is unknown; {known}")
+        found = {}
+        for name, field_ in fields.items():
+            if name in value:
+                found[name] = self._value(hints[name], value[name], f"{dot}{name}")
+            elif field_.default is dataclasses.MISSING:
+                self._wrong(f"{dot}{name} is missing")
+        return self._right(path, kind(**found)) if len(self.problems) == before else None
+
+    def _value(self, kind: Any, value: Any, path: str) -> Any:
+        """`value` as a `kind`; None if it does not fit."""
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin is types.UnionType:  # only `X | None`, whose None is the absent key
+            return self._value(arguments[0], value, path)
+        if origin is Mapping:
+            return self._mapping(arguments[1], value, path)
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            return self.table(kind, value, path)
+        return self._leaf(kind, value, path)
+
+    def _mapping(self, kind: Any, value: Any, path: str) -> Any:
+        if not isinstance(value, dict):
+            return self._wrong(f"{path} must be a table")
+        # what is right in it is kept, though it may not be all
+        return self._right(path, {name: self._value(kind, item, f"{path}.{name}") for name, item in value.items()})
+
+    def _leaf(self, kind: Any, value: Any, path: str) -> Any:
+        allowed = typing.get_args(kind)
+        if typing.get_origin(kind) is Literal:
+            if value not in allowed:
+                return self._wrong(f"{path} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
+            return self._right(path, value)
+        if typing.get_origin(kind) is tuple:
+            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+                return self._wrong(f"{path} is {value!r}; it must be a list of strings")
+            return self._right(path, tuple(value))
+        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+            return self._wrong(f"{path} is {value!r}; it must be a {_NAMES[kind]}")
+        return self._bounded(path, kind(value))
+
+    def _bounded(self, path: str, value: Any) -> Any:
+        low, high = _BOUNDS.get(path, (-_UNBOUNDED, _UNBOUNDED))
+        if isinstance(value, str) or (math.isfinite(value) and low <= value <= high):
+            return self._right(path, value)
+        if path not in _BOUNDS:
+            return self._wrong(f"{path} is {value}; it must be finite")
+        span = f"be at least {low}" if high == _UNBOUNDED else f"lie between {low} and {high}"
+        return self._wrong(f"{path} is {value}; it must {span}")
+
+    def _right(self, path: str, value: Any) -> Any:
+        self.right[path] = value
+        return value
+
+    def _wrong(self, problem: str) -> None:
+        self.problems.append(problem)
 
 
-def _counts(config: Config) -> Iterator[str]:
-    positive = {
-        "tuning": ("max_jobs", "max_parallel_jobs", "instance_count", "volume_gb", "max_runtime_seconds"),
-        "training": ("instance_count", "volume_gb", "max_runtime_seconds"),
-        "endpoint": ("instance_count", "poll_seconds", "max_polls"),
-        "scaling": ("min_capacity", "max_capacity", "target_invocations_per_minute"),
-        "function": ("timeout_seconds", "poll_seconds", "max_polls"),
-    }
-    for table, names in positive.items():
-        for name in names:
-            if (value := getattr(getattr(config, table), name)) < 1:
-                yield f"{table}.{name} is {value}; it must be at least 1"
-    bounds = (
-        ("endpoint.start_seconds", config.endpoint.start_seconds, 60, 3600),
-        ("function.memory_mb", config.function.memory_mb, 128, 10_240),
-        ("function.timeout_seconds", config.function.timeout_seconds, 1, 900),
-        ("function.reserved_concurrency", config.function.reserved_concurrency, 1, 1000),
-        ("function.provisioned_concurrency", config.function.provisioned_concurrency, 0, 1000),
-        ("scaling.scale_in_cooldown", config.scaling.scale_in_cooldown, 0, 3600),
-        ("scaling.scale_out_cooldown", config.scaling.scale_out_cooldown, 0, 3600),
-    )
-    for path, number, low, high in bounds:
-        if not low <= number <= high:
-            yield f"{path} is {number}; it must lie between {low} and {high}"
+_NAMES = {str: "string", int: "whole number", float: "number"}
 
 
-def _ranges(tuning: Tuning) -> Iterator[str]:
-    if not tuning.ranges:
+def _contradictions(right: Mapping[str, Any]) -> Iterator[str]:
+    """What is well formed and still cannot work; `right` holds what is well formed, by its key path."""
+    name = right.get("name", "a")
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 12:
+        yield f"name is {name!r}; it must be at most 12 lower-case letters, digits and single hyphens"
+    if problem := endpoint_url_problem(right.get("aws.endpoint_url", "")):
+        yield f"aws.endpoint_url {problem}"
+    for lower, upper, why in _NOT_ABOVE:
+        if lower in right and upper in right and right[lower] > right[upper]:
+            yield f"{lower} is {right[lower]}, above {upper}, which is {right[upper]}{why}"
+    if right.get("tuning.ranges") == {}:
         yield "tuning.ranges is empty: there is nothing to tune"
-    for name, item in tuning.ranges.items():
-        path = f"tuning.ranges.{name}"
-        if item.type == "categorical":
-            if not item.values:
-                yield f"{path}.values is missing"
-        elif item.min is None or item.max is None or not math.isfinite(item.min + item.max):
-            yield f"{path} needs min and max"
-        elif item.min > item.max:
-            yield f"{path}.min is above {path}.max"
-        elif item.scaling == "Logarithmic" and item.min <= 0:
-            yield f"{path}.min must be above 0 for Logarithmic scaling"
+    for range_name, item in right.get("tuning.ranges", {}).items():
+        if item is not None:
+            yield from _range(item, f"tuning.ranges.{range_name}")
+    yield from _objective(right)
+    metrics = {name: regex for name, regex in right.get("metrics", {}).items() if regex is not None}
+    for metric, regex in metrics.items():
+        if problem := _metric_problem(metric, regex):
+            yield f'metrics."{metric}" {problem}'
 
 
-def _metrics(config: Config) -> Iterator[str]:
+def _range(item: Range, path: str) -> Iterator[str]:
+    if item.type == "categorical":
+        if not item.values:
+            yield f"{path}.values is missing"
+        if item.min is not None or item.max is not None:
+            yield f"{path} is categorical: it has values, not min and max"
+        return
+    if item.values:
+        yield f"{path} is {item.type}: it has min and max, not values"
+    if item.min is None or item.max is None:
+        yield f"{path} needs min and max"
+    elif item.min > item.max:
+        yield f"{path}.min is {item.min:g}, above {path}.max, which is {item.max:g}"
+    elif item.scaling == "Logarithmic" and item.min <= 0:
+        yield f"{path}.min is {item.min:g}; it must be above 0 for Logarithmic scaling"
+    elif item.type == "integer" and not (item.min.is_integer() and item.max.is_integer()):
+        yield f"{path} is integer: min and max must be whole numbers"
+
+
+def _objective(right: Mapping[str, Any]) -> Iterator[str]:
+    objective, direction = right.get("tuning.objective"), right.get("tuning.objective_type")
+    if objective is not None and objective.startswith("test:"):
+        yield f"tuning.objective is {objective!r}; the test split must stay unseen: take a validation metric"
+    better = {"loss": "Minimize", "accuracy": "Maximize"}.get((objective or "").rpartition(":")[2])
+    if better and direction and direction != better:
+        yield f"tuning.objective_type is {direction!r}; for {objective} it must be {better!r}"
+    if "metrics" in right:
+        for needed in sorted({objective or "validation:accuracy", "validation:accuracy"} - right["metrics"].keys()):
+            yield f'metrics."{needed}" is missing; tuning and the quality threshold need it'
+
+
+def _metric_problem(name: str, regex: str) -> str | None:
+    """Why the regular expression would not find the metric in a training job's log; None if it would."""
     log = contract.sample_log()
-    for name, regex in config.metrics.items():
-        try:
-            if re.search(regex, log) is None:
-                yield f'metrics."{name}" never matches what a training job prints, such as: {log.splitlines()[0]}'
-        except re.error as error:
-            yield f'metrics."{name}" is not a regular expression: {error}'
-    for needed in {config.tuning.objective, "validation:accuracy"} - config.metrics.keys():
-        yield f'metrics."{needed}" is missing; tuning and the quality threshold need it'
+    line = next((line for line in log.splitlines() if f"{name}=" in line), log.splitlines()[0])
+    try:
+        compiled = re.compile(regex)
+    except re.error as error:
+        return f"is not a regular expression: {error}"
+    if compiled.groups != 1:
+        return f"needs one group, around the value: {re.escape(name)}=([0-9.eE+-]+)"
+    if (found := compiled.search(log)) is None:
+        return f"never matches what a training job prints, such as: {line}"
+    wanted = re.search(contract.metric_regex(name), log)
+    if wanted is not None and found[1] != wanted[1]:
+        return f"finds {found[1]!r} instead of {wanted[1]!r} in: {line}"
+    try:
+        float(found[1])
+    except ValueError:
+        return f"finds {found[1]!r}, which is no number, in: {line}"
+    return None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
+import random
 import signal
 import sys
 import threading
@@ -29,13 +31,17 @@ def main() -> int:
         signal.signal(number, lambda *_: stopping.set())
 
     # after the arguments: a typo in them should not wait for moto
-    from kennel import errors
-    from kennel.local.server import LocalAws
+    from kennel import errors  # noqa: PLC0415
+    from kennel.local.runtimes.process import ProcessRuntime  # noqa: PLC0415
+    from kennel.local.server import LocalAws  # noqa: PLC0415
 
+    for name in ("no_proxy", "NO_PROXY"):  # our clients and moto's talk to ourselves
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
+    runtime = ProcessRuntime(random=random.SystemRandom(), environment=dict(os.environ))
     state_dir = arguments.state_dir.resolve()
     ready = state_dir / "server.json"
     try:
-        aws = LocalAws(port=arguments.port, state_dir=state_dir, region=arguments.region, environment=dict(os.environ))
+        aws = LocalAws(port=arguments.port, state_dir=state_dir, region=arguments.region, runtime=runtime)
     except errors.KennelError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -45,11 +51,19 @@ def main() -> int:
     partial.replace(ready)
     print(f"AWS is at {aws.endpoint_url} (any credentials, region {arguments.region}); Ctrl-C ends it", flush=True)  # noqa: T201
     if arguments.until_stdin_ends:
-        threading.Thread(target=lambda: (sys.stdin.read(), stopping.set()), daemon=True).start()
+        threading.Thread(target=_set_at_end_of, args=(sys.stdin.fileno(), stopping), daemon=True).start()
     stopping.wait()
     ready.unlink(missing_ok=True)
     aws.close()
     return 0
+
+
+def _set_at_end_of(file: int, event: threading.Event) -> None:
+    """Set `event` when nobody holds the other end of `file` any more."""
+    with contextlib.suppress(OSError):
+        while os.read(file, 4096):  # not sys.stdin: a thread in its lock would break the interpreter's end
+            pass
+    event.set()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
@@ -43,12 +43,12 @@ def _check(shape: Shape, value: Any, path: str) -> Iterator[str]:
         yield f"Value at '{path}' failed to satisfy constraint: Member must be a {shape.type_name}"
         return
     if isinstance(shape, StructureShape):
-        yield from _check_structure(shape, value, path)
+        yield from _check_structure(shape, cast("Mapping[str, Any]", value), path)
     elif isinstance(shape, ListShape):
-        for index, item in enumerate(value, start=1):
+        for index, item in enumerate(cast("list[Any]", value), start=1):
             yield from _check(shape.member, item, f"{path}.{index}.member")
     elif isinstance(shape, MapShape):
-        for key, item in value.items():
+        for key, item in cast("Mapping[str, Any]", value).items():
             yield from _check(shape.key, key, f"{path}.key")
             yield from _check(shape.value, item, f"{path}.{key}.value")
     yield from _check_bounds(shape, value, path)
@@ -94,9 +94,9 @@ def _check_bounds(shape: Shape, value: Any, path: str) -> Iterator[str]:
 
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str] | None:
-    """None for the few patterns of AWS's models that Python's `re` cannot read (POSIX and \\p classes)."""
+    """None for the few patterns of AWS's models that Python's `re` cannot read (POSIX and Unicode classes)."""
     try:
-        return re.compile(pattern)
+        return re.compile(pattern, re.ASCII)  # as in Java, where AWS's patterns come from
     except re.error:
         return None
 

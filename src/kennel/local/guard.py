@@ -43,7 +43,8 @@ def main(argv: list[str]) -> int:
     child = os.fork()
     if child == 0:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+            # Python ignores the last two, and what is ignored stays ignored across exec
             signal.signal(number, signal.SIG_DFL)
         os.close(lifeline)
         os.setsid()
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> int:
             os.execvp(command[0], command)  # noqa: S606  (the command is ours; there is no shell)
         except OSError as error:
             os.write(2, f"cannot start {command[0]}: {error.strerror}\n".encode())
-            os._exit(127)
+            os._exit(126 if isinstance(error, PermissionError) else 127)  # as shells and Docker say it
 
     watched = [lifeline, wake_read]
     deadline = float("inf")

@@ -12,12 +12,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from kennel.errors import KennelError
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 180.0
+_DIRECT = build_opener(ProxyHandler({}))
+"""The local AWS is on this machine: whatever proxy the environment names is not for it."""
 
 
 @dataclass
@@ -33,8 +35,12 @@ class LocalAwsProcess:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
-        while _alive(self.pid, self.process) and time.monotonic() < deadline:
+        while _alive(self.pid, self.process):
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.05)
+        else:
+            return  # its number may be somebody else's from now on
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)  # its children notice and end by themselves
 
@@ -57,7 +63,16 @@ def find(state_dir: Path) -> LocalAwsProcess | None:
 
 
 def start(state_dir: Path, *, region: str, port: int, outlive_us: bool) -> LocalAwsProcess:
-    """Start one and wait until it answers. It ends with this process, unless it is to `outlive_us`."""
+    """Start one and wait until it answers. It ends with this process, unless it is to `outlive_us`.
+
+    Raises KennelError if it cannot start, or if another one works in `state_dir`.
+    """
+    if other := find(state_dir):
+        raise KennelError(
+            f"a local AWS works here already, at {other.endpoint_url}",
+            where=str(state_dir),
+            hint=f"Use that one, or stop it (process {other.pid}).",
+        )
     state_dir.mkdir(parents=True, exist_ok=True)
     note, log = state_dir / "server.json", state_dir / "server.log"
     note.unlink(missing_ok=True)
@@ -72,20 +87,31 @@ def start(state_dir: Path, *, region: str, port: int, outlive_us: bool) -> Local
             start_new_session=True,  # Ctrl-C is for us; we end it in order
         )
     deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        if (found := find(state_dir)) and found.pid == process.pid:
-            found.process = process
-            return found
-        time.sleep(0.05)
+    try:
+        while time.monotonic() < deadline and process.poll() is None:
+            if (found := find(state_dir)) and found.pid == process.pid:
+                found.process = process
+                return found
+            time.sleep(0.05)
+    except BaseException:  # Ctrl-C while it starts
+        process.kill()
+        raise
     process.kill()
+    process.wait()
+    raise KennelError(f"the local AWS did not start: {_last_words(log)}", hint=f"All it said is in {log}.")
+
+
+def _last_words(log: Path) -> str:
     said = log.read_text(errors="replace").strip().splitlines()
-    raise KennelError(
-        "the local AWS did not start: " + (said[-1] if said else "it said nothing"), hint=f"All it said is in {log}."
-    )
+    if not said:
+        return "it said nothing"
+    # an error of ours goes on in indented lines; a traceback is told by its last
+    start = max(index for index, line in enumerate(said) if not line.startswith(" "))
+    return "\n".join(said[start:])
 
 
 def _status(endpoint_url: str) -> dict[str, Any]:
-    with urlopen(f"{endpoint_url}/_kennel", timeout=5) as response:  # noqa: S310  (an http:// URL of ours)
+    with _DIRECT.open(f"{endpoint_url}/_kennel", timeout=5) as response:
         status: dict[str, Any] = json.loads(response.read())
         return status
 
@@ -94,7 +120,8 @@ def _alive(pid: int, process: subprocess.Popen[bytes] | None) -> bool:
     if process is not None:
         return process.poll() is None
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        # the command name, in parentheses, may hold anything; a zombie has ended, whoever is to collect it
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
         return False
-    return True
+    return state != "Z"

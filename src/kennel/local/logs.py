@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
+LOG = logging.getLogger(__name__)
 _PERIOD_SECONDS = 0.25
+_CHUNK = 1 << 16
 _BATCH = 500
+_LONGEST_LINE = 60_000
+"""In characters; CloudWatch Logs takes events of at most 256 KiB. What is longer is cut into lines."""
 
 
 class LogWriter:
-    """Writes lines to CloudWatch Logs; `logs` is a boto3 client."""
+    """Writes lines to CloudWatch Logs; `logs` is a boto3 client. A refusal never ends whose log it is."""
 
     def __init__(self, logs: Any) -> None:
         self._logs = logs
@@ -23,25 +28,43 @@ class LogWriter:
 
     def write(self, group: str, stream: str, lines: Iterable[str]) -> None:
         """Append `lines` to the stream, which is made if it does not exist."""
-        events = [{"timestamp": int(time.time() * 1000), "message": line or " "} for line in lines]
-        if (group, stream) not in self._known:
-            for create in (
-                lambda: self._logs.create_log_group(logGroupName=group),
-                lambda: self._logs.create_log_stream(logGroupName=group, logStreamName=stream),
-            ):
-                try:
-                    create()
-                except ClientError as error:
-                    if error.response["Error"]["Code"] != "ResourceAlreadyExistsException":
-                        raise
-            self._known.add((group, stream))
-        for start in range(0, len(events), _BATCH):
-            batch = events[start : start + _BATCH]
-            self._logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=batch)
+        now = int(time.time() * 1000)
+        events = [{"timestamp": now, "message": piece} for line in lines for piece in _pieces(line)]
+        try:
+            if (group, stream) not in self._known:
+                self._create(group, stream)
+            for start in range(0, len(events), _BATCH):
+                batch = events[start : start + _BATCH]
+                self._logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=batch)
+        except (ClientError, BotoCoreError) as error:
+            LOG.warning("%d lines for %s %s are lost: %s", len(events), group, stream, error)
+
+    def _create(self, group: str, stream: str) -> None:
+        def create_group() -> None:
+            self._logs.create_log_group(logGroupName=group)
+
+        def create_stream() -> None:
+            self._logs.create_log_stream(logGroupName=group, logStreamName=stream)
+
+        for create in (create_group, create_stream):
+            try:
+                create()
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "ResourceAlreadyExistsException":
+                    raise
+        self._known.add((group, stream))
+
+
+def _pieces(line: str) -> list[str]:
+    """The line as CloudWatch Logs takes it: never empty, never too long."""
+    return [line[start : start + _LONGEST_LINE] for start in range(0, len(line), _LONGEST_LINE)] or [" "]
 
 
 class Tail:
-    """Follows one log file in a thread until `finish`; every complete line goes to `on_lines`."""
+    """Follows one log file in a thread until `finish`; every complete line goes to `on_lines`.
+
+    A carriage return ends a line, too: progress bars write nothing else.
+    """
 
     def __init__(self, path: Path, on_lines: Callable[[list[str]], None]) -> None:
         self._path = path
@@ -60,10 +83,19 @@ class Tail:
         with self._path.open("rb") as file:
             while True:
                 last = self._ended.wait(_PERIOD_SECONDS)
-                *complete, rest = (rest + file.read()).split(b"\n")
-                if last and rest:
-                    complete, rest = [*complete, rest], b""
-                if complete:
-                    self._on_lines([line.decode("utf-8", "replace").rstrip("\r") for line in complete])
+                while read := file.read(_CHUNK):
+                    *complete, rest = (rest + read).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+                    if len(rest) > _CHUNK:
+                        complete, rest = [*complete, rest], b""
+                    self._hand_on(complete)
                 if last:
+                    self._hand_on([rest] if rest else [])
                     return
+
+    def _hand_on(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        try:
+            self._on_lines([line.decode("utf-8", "replace") for line in lines])
+        except Exception:  # the next lines may fare better, and whoever waits for us must not wait for ever
+            LOG.exception("%d lines of %s are lost", len(lines), self._path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class Supervised:
         finally:
             os.close(lifeline)
         self._grace = grace
+        self._releasing = threading.Lock()
 
     @property
     def pid(self) -> int:
@@ -53,19 +55,19 @@ class Supervised:
     def poll(self) -> int | None:
         """Exit status, or None while it runs; 128 + N if signal N ended it."""
         status = self._process.poll()
-        if status is not None:
-            self._release()
-        return status if status is None or status >= 0 else 128 - status
+        if status is None:
+            return None
+        self._release()
+        return _exit_status(status)
 
     def wait(self, timeout: float | None = None) -> int:
         """Exit status, once it has ended. Raises TimeoutError after `timeout` seconds."""
         try:
-            self._process.wait(timeout)
+            status = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"process {self.pid} still runs after {timeout} s") from None
-        status = self.poll()
-        assert status is not None
-        return status
+        self._release()
+        return _exit_status(status)
 
     def ask_to_stop(self) -> None:
         """Begin to stop it (SIGTERM, `grace`, SIGKILL) and return at once."""
@@ -78,6 +80,11 @@ class Supervised:
 
     def _release(self) -> None:
         """Close our end of the lifeline, which asks the guard to stop."""
-        hold, self._hold = self._hold, -1
+        with self._releasing:  # closed twice, the number could be somebody else's file by then
+            hold, self._hold = self._hold, -1
         if hold >= 0:
             os.close(hold)
+
+
+def _exit_status(status: int) -> int:
+    return status if status >= 0 else 128 - status

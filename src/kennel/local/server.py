@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import random
+import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,15 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Response
 
 from kennel import errors
-from kennel.local import moto_patches
 from kennel.local.function_registry import MotoRegistry
 from kennel.local.functions import Functions
 from kennel.local.logs import LogWriter
-from kennel.local.runtimes.process import ProcessRuntime
+from kennel.local.moto_patches.s3 import send_notifications_to
+from kennel.local.runtimes.runtime import Runtime
 from kennel.local.sagemaker.arns import ACCOUNT, arns_of
 from kennel.local.sagemaker.endpoints import Endpoints
 from kennel.local.sagemaker.storage import Storage
+from kennel.local.sagemaker.tags import Tags
 from kennel.local.sagemaker.training_jobs import TrainingJobs
 from kennel.local.sagemaker.tuning_jobs import TuningJobs
 from kennel.local.wire import Service
@@ -38,13 +39,16 @@ from kennel.local.wire import Service
 STATUS_PATH = "/_kennel"
 """GET it for what no AWS API says: the process id, and where the instances of each endpoint listen."""
 
+_WITHOUT_STATE_MACHINES = ("s3", "sts", "iam", "logs", "lambda", "ecr")
+"""Services that make no state machines. (S3 can start one, but somebody must have made it before.)"""
+
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class LocalAws:
     """The local AWS. One per process: moto's state and settings are the process's."""
 
-    def __init__(self, *, port: int, state_dir: Path, region: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, *, port: int, state_dir: Path, region: str, runtime: Runtime) -> None:
         """Bind 127.0.0.1:`port` (0: any free one). Raises KennelError if it is taken."""
         self._moto = DomainDispatcherApplication(create_backend_app)
         try:
@@ -68,7 +72,7 @@ class LocalAws:
                 region_name=region,
                 aws_access_key_id="local",
                 aws_secret_access_key="local",  # noqa: S106  (the local AWS accepts any)
-                config=Config(retries={"total_max_attempts": 2}, max_pool_connections=16),
+                config=Config(retries={"total_max_attempts": 2}, max_pool_connections=16, proxies={}),
             )
 
         folders = {name: state_dir / name for name in ("training-jobs", "channels", "endpoints", "functions")}
@@ -77,13 +81,13 @@ class LocalAws:
         storage = Storage(s3=client("s3"), cache=folders["channels"])
         logs = LogWriter(client("logs"))
         arn = arns_of(region)
-        runtime = ProcessRuntime(random=random.SystemRandom(), environment=environment)
+        tags = Tags()
         self._training_jobs = TrainingJobs(
-            arn=arn, storage=storage, logs=logs, runtime=runtime, state_dir=folders["training-jobs"]
+            arn=arn, storage=storage, logs=logs, runtime=runtime, state_dir=folders["training-jobs"], tags=tags
         )
-        self._tuning_jobs = TuningJobs(arn=arn, training_jobs=self._training_jobs)
+        self._tuning_jobs = TuningJobs(arn=arn, training_jobs=self._training_jobs, tags=tags)
         self._endpoints = Endpoints(
-            arn=arn, storage=storage, logs=logs, runtime=runtime, state_dir=folders["endpoints"]
+            arn=arn, storage=storage, logs=logs, runtime=runtime, state_dir=folders["endpoints"], tags=tags
         )
         self._functions = Functions(
             registry=MotoRegistry(lambda: lambda_backends[ACCOUNT][region]),
@@ -91,8 +95,11 @@ class LocalAws:
             state_dir=folders["functions"],
             log=logs.write,
         )
-        moto_patches.apply(invoke_async=self._functions.invoke_async)
+        send_notifications_to(self._functions.invoke_async)
+        self._patching = threading.Lock()
+        self._patched = False
         sagemaker = self._training_jobs.operations | self._tuning_jobs.operations | self._endpoints.operations
+        sagemaker |= tags.operations
         self._services = (
             Service("sagemaker", sagemaker),
             Service("sagemaker-runtime", self._endpoints.runtime_operations),
@@ -118,22 +125,40 @@ class LocalAws:
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         request = Request(environ)
+        if foreign := foreign_origin(request.headers.get("Host"), request.headers.get("Origin")):
+            refusal: WsgiApp = Response(f"{foreign} may not use the local AWS\n", status=403)
+            return refusal(environ, start_response)
         if request.path == STATUS_PATH:
-            return self._status()(environ, start_response)
-        for service in self._ours(request):
-            return service.respond(request)(environ, start_response)
-        app: WsgiApp = self._moto
+            status: WsgiApp = self._status()
+            return status(environ, start_response)
+        app: WsgiApp
+        if service := self._ours(request):
+            app = service.respond(request)
+        else:
+            self._patch_moto_for(request)
+            app = self._moto
         return app(environ, start_response)
 
-    def _ours(self, request: Request) -> list[Service]:
-        """The service of ours that answers the request; none if it is moto's."""
+    def _patch_moto_for(self, request: Request) -> None:
+        """Make moto's Step Functions ours before anybody can need it."""
+        if self._patched or _signing_service(request) in _WITHOUT_STATE_MACHINES:
+            return
+        with self._patching:
+            if not self._patched:
+                from kennel.local.moto_patches import step_functions  # noqa: PLC0415  (see there: it is slow)
+
+                step_functions.apply()
+                self._patched = True
+
+    def _ours(self, request: Request) -> Service | None:
+        """The service of ours that answers the request; None if it is moto's."""
         sagemaker, sagemaker_runtime, functions = self._services
         match _signing_service(request):
             case "sagemaker":
-                return [sagemaker if "X-Amz-Target" in request.headers else sagemaker_runtime]
+                return sagemaker if "X-Amz-Target" in request.headers else sagemaker_runtime
             case "lambda" if functions.answers(request):
-                return [functions]
-        return []
+                return functions
+        return None
 
     def _status(self) -> Response:
         body = {"pid": os.getpid(), "endpoint_url": self.endpoint_url, "endpoints": self._endpoints.addresses()}
@@ -145,6 +170,21 @@ class _QuietHandler(MotoRequestHandler):  # type: ignore[misc]
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing; errors are still logged."""
+
+
+def foreign_origin(host: str | None, origin: str | None) -> str:
+    """Who asks, if it is not this machine; else an empty string.
+
+    The local AWS runs code for whoever asks. A web page elsewhere must not: not through a name that resolves
+    to 127.0.0.1 (the Host header gives it away), nor through a browser that asks for it (Origin does).
+    """
+    if host is None or not _LOOPBACK.fullmatch(host):
+        return f"Host {host}"
+    scheme, _, name = (origin or "").partition("://")
+    return f"Origin {origin}" if origin and not (scheme and _LOOPBACK.fullmatch(name)) else ""
+
+
+_LOOPBACK = re.compile(r"(127\.0\.0\.1|\[::1\]|([a-z0-9_.-]+\.)?localhost)(:[0-9]{1,5})?", re.IGNORECASE)
 
 
 def _signing_service(request: Request) -> str:

@@ -7,6 +7,7 @@ call; with `.sync` it waits until the job ended, answers with the job's descript
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -73,13 +74,21 @@ class SageMakerTask(StateTaskServiceCallback):  # type: ignore[misc]
             raise ValueError(f"{self.resource.resource_arn}: the local AWS has no .sync for it")
 
     def _eval_service_task(
-        self, env: Any, resource_runtime_part: Any, normalised_parameters: dict[str, Any], state_credentials: Any
+        self,
+        env: Any,
+        resource_runtime_part: Any,
+        normalised_parameters: dict[str, Any],
+        state_credentials: Any,  # noqa: ARG002  (moto passes it by name; the local AWS takes any credentials)
     ) -> None:
         response = self._call(self._get_boto_service_action(), resource_runtime_part, normalised_parameters)
         env.stack.append(response)
 
     def _eval_integration_pattern(
-        self, env: Any, resource_runtime_part: Any, normalised_parameters: dict[str, Any], state_credentials: Any
+        self,
+        env: Any,
+        resource_runtime_part: Any,
+        normalised_parameters: dict[str, Any],
+        state_credentials: Any,  # noqa: ARG002
     ) -> None:
         env.stack.pop()  # the answer of the create call gives way to the job's description
         job = _JOBS[self._get_boto_service_action()]
@@ -92,7 +101,9 @@ class SageMakerTask(StateTaskServiceCallback):  # type: ignore[misc]
                 env.stack.append(description)
                 return
             time.sleep(POLL_SECONDS)
-        self._call(job.stop, resource_runtime_part, name)  # the execution was stopped, or the task timed out
+        # the execution was stopped, or the task timed out
+        with contextlib.suppress(ClientError):  # the job has ended meanwhile
+            self._call(job.stop, resource_runtime_part, name)
 
     def _call(self, action: str, resource_runtime_part: Any, parameters: dict[str, Any]) -> dict[str, Any]:
         client = boto_client_for(service="sagemaker", region=resource_runtime_part.region)

@@ -54,7 +54,8 @@ class Service:
         self._protocol = str(self._model.protocol)
         self._operations = operations
         router_class = get_router_class(name, self._protocol)
-        assert router_class is not None, self._protocol
+        if router_class is None:
+            raise ValueError(f"no router for the protocol {self._protocol} of {name}")
         self._router = router_class(self._model)
 
     def answers(self, request: Request) -> bool:
@@ -87,14 +88,13 @@ class Service:
                     "ValidationException", f"{len(found)} validation error{plural} detected: {'; '.join(found)}"
                 )
             result = handler(params)
+            serialized = get_serializer_class(self._model.service_name, self._protocol)(operation).serialize(result)
         except ServiceError as error:
             return self._error(error, request_id)
         except Exception as error:  # a bug of ours must reach the caller as AWS's would, and the log in full
             LOG.exception("%s:%s failed", self._model.service_name, name)
             fault = ServiceError("InternalFailure", f"{type(error).__name__}: {error}", status=500)
             return self._error(fault, request_id)
-        serializer = get_serializer_class(self._model.service_name, self._protocol)(operation)
-        serialized = serializer.serialize(result)
         status = result.get("StatusCode", serialized["status_code"])
         return self._response(serialized["body"], status, serialized["headers"], request_id)
 

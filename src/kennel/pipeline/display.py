@@ -5,17 +5,28 @@ Reads events and results; calls no API.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from kennel.pipeline.events import (
     Event,
@@ -28,8 +39,20 @@ from kennel.pipeline.events import (
 )
 from kennel.pipeline.events import Progress as JobProgress
 
-_QUIET_KINDS = ("Polls", "Poll", "?")
-"""How states that only decide or count end; they are left out of what people read."""
+_QUIET = re.compile(r".*(Polls|Poll|\?)|Describe.*|WaitFor.*")
+"""States that only decide, count, look or wait: people read of them only when they fail."""
+
+_WAIT = re.compile(r"WaitFor.*")
+"""States of a loop: shown once, for as long as the loop goes on."""
+
+_TOOLKIT = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ sagemaker-training-toolkit \w+\s+")
+"""What SageMaker's toolkit begins its log lines with."""
+
+_WIDTH = 80
+_INDENT = 13
+_REASON_LINES = 8
+_CAUSE_LINES = 9
+_LOG_LINES = 15
 
 _MARKS = {"succeeded": "[green]✓[/]", "caught": "[yellow]↷[/]", "failed": "[red]✗[/]"}
 
@@ -37,13 +60,15 @@ _MARKS = {"succeeded": "[green]✓[/]", "caught": "[yellow]↷[/]", "failed": "[
 class Display:
     """One execution on one console."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, now: Callable[[], datetime]) -> None:
+        """`now` is the clock that each line begins with."""
         self._console = console
+        self._now = now
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f} %"),
+            TaskProgressColumn("{task.percentage:>3.0f} %", text_format_no_percentage="     "),
             TimeElapsedColumn(),
             console=console,
             transient=True,
@@ -51,7 +76,7 @@ class Display:
         )
         self._bars: dict[str, TaskID] = {}
         self._short: dict[str, str] = {}
-        self._over: set[str] = set()
+        self._waits: dict[str, datetime] = {}
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -62,32 +87,38 @@ class Display:
     def show(self, event: Event) -> None:
         """Say what happened."""
         match event:
-            case StateEntered() | StateEnded() if _is_quiet(event.name) or event.name in self._over:
-                pass  # it only decides or counts, or it is a loop's next round
+            case StateEntered() if _WAIT.fullmatch(event.name) and event.name not in self._bars:
+                self._waits[event.name] = event.at
+                self._line(f"[bold]{escape(event.name)}[/]")
+                self._begin(event.name, event.name, total=None)
+            case StateEntered() | StateEnded(status="succeeded") if _QUIET.fullmatch(event.name):
+                pass
             case StateEntered():
+                self._end_waits(event.at)
                 self._line(f"[bold]{escape(event.name)}[/]")
                 self._begin(event.name, event.name, total=None)
             case StateEnded():
+                self._end_waits(event.at - timedelta(seconds=event.seconds))
                 self._end(event.name)
-                self._over.add(event.name)
-                mark, why = _MARKS.get(event.status, ""), f" [yellow]{escape(event.error)}[/]" if event.error else ""
+                mark = _MARKS.get(event.status, "")
+                why = f" [yellow]{escape(event.error)}, {event.status}[/]" if event.error else ""
                 self._line(f"{mark} {escape(event.name)} [dim]{event.seconds:.1f} s[/]{why}")
             case JobStarted():
                 short = self._short[event.name] = _short(event.name)
                 tuned = " ".join(f"{name}={_number(value)}" for name, value in event.tuned.items())
                 hosts = f" on {event.hosts} hosts" if event.hosts > 1 else ""
-                self._line(f"  [cyan]{short}[/] started{hosts} {escape(tuned)}")
+                self._line(f"  [cyan]{short:<8}[/] started{hosts} {escape(tuned)}".rstrip())
                 self._begin(event.name, short, total=1.0)
             case JobEnded():
                 self._end(event.name)
                 objective = "" if event.objective is None else f" objective [bold]{event.objective:.4f}[/]"
                 colour = "green" if event.status == "Completed" else "red"
-                self._line(f"  [cyan]{self._name(event.name)}[/] [{colour}]{event.status}[/]{objective}")
-                if event.reason:
-                    self._line(f"    [red]{escape(event.reason.splitlines()[0])}[/]")
+                self._line(f"  [cyan]{self._name(event.name):<8}[/] [{colour}]{event.status}[/]{objective}")
+                for line in _some_lines(event.reason, width=_WIDTH - _INDENT, most=_REASON_LINES):
+                    self._console.print(f"{' ' * _INDENT}[red]{escape(line)}[/]", highlight=False, soft_wrap=True)
             case Metrics():
                 when = "final   " if event.epoch is None else f"epoch {event.epoch:>2}"
-                self._line(f"  [cyan]{self._name(event.job)}[/] {when} {_metrics(event.values)}")
+                self._line(f"  [cyan]{self._name(event.job):<8}[/] {when} {_metrics(event.values)}")
             case JobProgress() if event.job in self._bars:
                 self._progress.update(self._bars[event.job], completed=event.fraction)
             case ExecutionEnded():
@@ -96,11 +127,17 @@ class Display:
             case _:
                 pass
 
+    def _end_waits(self, at: datetime) -> None:
+        for name, began in self._waits.items():
+            self._end(name)
+            self._line(f"{_MARKS['succeeded']} {name} [dim]{(at - began).total_seconds():.1f} s[/]")
+        self._waits.clear()
+
     def _name(self, job: str) -> str:
         return self._short.get(job, _short(job))
 
     def _line(self, text: str) -> None:
-        self._console.print(f"[dim]{datetime.now():%H:%M:%S}[/] {text}", highlight=False, soft_wrap=True)
+        self._console.print(f"[dim]{self._now():%H:%M:%S}[/] {text}", highlight=False, soft_wrap=True)
 
     def _begin(self, key: str, description: str, *, total: float | None) -> None:
         self._bars[key] = self._progress.add_task(description, total=total)
@@ -130,71 +167,98 @@ def summary(result: dict[str, Any], *, folder: str) -> Group:
         parts.append(_prediction(result))
     if failure := result.get("failure"):
         parts.append(_failure(failure))
-    parts.append(f"Results: {escape(folder)}")
+    parts.append(Text(f"Results: {folder}", overflow="fold", no_wrap=True))
     return Group(*parts)
 
 
-def _states(result: dict[str, Any]) -> Table:
-    table = Table(title=f"{result['execution']}: {result['status']}", title_justify="left")
+def _states(result: dict[str, Any]) -> Group:
+    title, table = f"{result['execution']}: {result['status']}", Table()
     table.add_column("state")
     table.add_column("", justify="center")
     table.add_column("seconds", justify="right")
+    failing = result.get("failure", {}).get("state")
     visits: dict[str, list[dict[str, Any]]] = {}
     for state in result["states"]:
-        if not _is_quiet(state["name"]):
+        if not _QUIET.fullmatch(state["name"]) or _WAIT.fullmatch(state["name"]) or state["status"] != "succeeded":
             visits.setdefault(state["name"], []).append(state)
     for name, found in visits.items():  # a loop's rounds are one row
         seconds = sum(_seconds(state) for state in found)
-        table.add_row(escape(name), _MARKS.get(found[-1]["status"], "?"), f"{seconds:.1f}")
-    return table
+        # a failure that was caught only to clean up and fail is a failure to the reader
+        status = "failed" if name == failing else found[-1]["status"]
+        table.add_row(escape(name), _MARKS.get(status, "?"), f"{seconds:.1f}")
+    return _titled(title, table)
 
 
-def _leaderboard(result: dict[str, Any]) -> Table:
-    trials = sorted(result["trials"], key=lambda trial: _rank(trial["objective"]))
+def _leaderboard(result: dict[str, Any]) -> Group:
+    objective = result.get("objective") or {"metric": "objective", "type": "Minimize"}
+    highest = objective["type"] == "Maximize"
+    trials = sorted(result["trials"], key=lambda trial: _rank(trial["objective"], highest=highest))
     names = sorted({name for trial in trials for name in trial["hyperparameters"]})
-    table = Table(title="Trials, best first", title_justify="left")
-    table.add_column("trial")
-    table.add_column("objective", justify="right")
+    better = "highest" if highest else "lowest"
+    title, table = f"Trials by {objective['metric']}, {better} first", Table()
+    table.add_column("trial", no_wrap=True)
+    table.add_column("objective", justify="right", no_wrap=True)
     for name in names:
         table.add_column(name, justify="right")
-    table.add_column("status")
+    table.add_column("status", no_wrap=True)
     for trial in trials:
-        objective = "–" if trial["objective"] is None else f"{trial['objective']:.4f}"
-        values = [_number(trial["hyperparameters"].get(name, "")) for name in names]
-        table.add_row(_short(trial["name"]), objective, *values, trial["status"])
-    return table
+        reached = "–" if trial["objective"] is None else f"{trial['objective']:.4f}"  # noqa: RUF001  (no value)
+        values = [escape(_number(trial["hyperparameters"].get(name, ""))) for name in names]
+        colour = "green" if trial["status"] == "Completed" else "red"
+        table.add_row(_short(trial["name"]), reached, *values, f"[{colour}]{trial['status']}[/]")
+    return _titled(title, table)
 
 
-def _final_metrics(result: dict[str, Any]) -> Table:
+def _final_metrics(result: dict[str, Any]) -> Group:
     hosts = f"{result['hosts']} host{'s' if result['hosts'] != 1 else ''}"
-    table = Table(title=f"Final training on {hosts}", title_justify="left")
+    title, table = f"Final training on {hosts}", Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in result["metrics"].items():
         table.add_row(name, f"{value:.4f}")
-    return table
+    return _titled(title, table)
 
 
-def _prediction(result: dict[str, Any]) -> Table:
-    table = Table(title=f"Endpoint {result['endpoint']} answers the smoke test", title_justify="left")
+def _prediction(result: dict[str, Any]) -> Group:
+    title, table = f"Endpoint {result['endpoint']} answers the smoke test", Table()
     table.add_column("label")
     table.add_column("probability", justify="right")
     table.add_column("", min_width=24)
     for prediction in result["prediction"]:
         bar = "█" * round(24 * prediction["probability"])
         table.add_row(escape(prediction["label"]), f"{prediction['probability']:.4f}", f"[green]{bar}[/]")
-    return table
+    return _titled(title, table)
+
+
+def _titled(title: str, table: Table) -> Group:
+    """A title of its own: a table's is folded to the table's width."""
+    return Group(Text(title, style="bold"), table, "")
 
 
 def _failure(failure: dict[str, Any]) -> Panel:
-    job = f"\njob {escape(failure['job'])}" if failure.get("job") else ""
-    tail = "".join(f"\n  {escape(line)}" for line in failure.get("log", []))
-    text = f"[bold red]{escape(failure['error'])}[/] in {escape(failure['state'])}{job}\n{escape(failure['cause'])}"
-    return Panel(text + (f"\n\nThe end of its log:{tail}" if tail else ""), title="Failed", title_align="left")
+    inside = _WIDTH - 4
+    lines = [f"[bold red]{escape(failure['error'])}[/] in [bold]{escape(failure['state'])}[/]"]
+    if failure.get("job"):
+        lines.append(f"job {escape(failure['job'])}")
+    lines += ["", *(escape(line) for line in _some_lines(failure["cause"], width=inside, most=_CAUSE_LINES))]
+    if tail := failure.get("log"):
+        lines += ["", "[bold]The end of its log[/]"]
+        for line in tail[-_LOG_LINES:]:
+            shown = _some_lines(_TOOLKIT.sub("", line), width=inside, most=3)
+            lines += [f"[dim]{escape(part)}[/]" for part in shown]
+    return Panel("\n".join(lines), title="Failed", title_align="left", border_style="red", width=_WIDTH)
 
 
-def _is_quiet(state: str) -> bool:
-    return state.endswith(_QUIET_KINDS)
+def _some_lines(text: str, *, width: int, most: int) -> list[str]:
+    """`text` wrapped to `width`, at most `most` lines of it: what is longer is JSON or a traceback, and on file.
+
+    The beginning says what failed, the end why; what lies between is left out.
+    """
+    lines = [wrapped for line in text.strip().splitlines() for wrapped in textwrap.wrap(line, width)]
+    if len(lines) <= most:
+        return lines
+    end = most // 2
+    return [*lines[: most - end - 1], f"… {len(lines) - most + 1} lines …", *lines[-end:]]
 
 
 def _seconds(state: dict[str, Any]) -> float:
@@ -212,20 +276,27 @@ def _short(job: str) -> str:
 
 
 def _number(value: str) -> str:
+    """A tuned value comes JSON-quoted from the tuner; a number needs no 17 digits."""
+    plain = value.strip('"')
     try:
-        return f"{float(value):.4g}"
+        return f"{float(plain):.4g}"
     except ValueError:
-        return str(value)
+        return plain
 
 
-def _metrics(values: Any) -> str:
-    words = []
-    for split in ("train", "validation", "test"):
-        found = [f"{name.partition(':')[2]} {value:.4f}" for name, value in values.items() if name.startswith(split)]
-        if found:
-            words.append(f"{split} {' '.join(found)}")
-    return " [dim]│[/] ".join(words)
+def _metrics(values: Mapping[str, float]) -> str:
+    """`loss 1.099 acc 0.333 │ valid loss 1.250 acc 0.500`: it must fit beside the time and the name."""
+    parts = []
+    for split, shown in (("train", ""), ("validation", "valid "), ("test", "test ")):
+        named = (("loss", values.get(f"{split}:loss")), ("acc", values.get(f"{split}:accuracy")))
+        words = [f"{name} {value:.3f}" for name, value in named if value is not None]
+        if words:
+            parts.append(shown + " ".join(words))
+    return " [dim]│[/] ".join(parts)
 
 
-def _rank(objective: float | None) -> float:
-    return math.inf if objective is None or math.isnan(objective) else objective
+def _rank(objective: float | None, *, highest: bool) -> tuple[bool, float]:
+    """What has no value ranks last in either direction."""
+    if objective is None:
+        return (True, 0.0)
+    return (False, -objective if highest else objective)

@@ -79,9 +79,7 @@ def execution_input(config: Config, resources: Resources, *, data_uri: str, pret
             "MaxCapacity": config.scaling.max_capacity,
             "Policy": {
                 "TargetValue": config.scaling.target_invocations_per_minute,
-                "PredefinedMetricSpecification": {
-                    "PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"
-                },
+                "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
                 "ScaleInCooldown": config.scaling.scale_in_cooldown,
                 "ScaleOutCooldown": config.scaling.scale_out_cooldown,
             },
@@ -123,8 +121,7 @@ def _tuning_config(config: Config) -> dict[str, Any]:
         return [(name, item) for name, item in tuning.ranges.items() if item.type == kind]
 
     def between(name: str, item: Range, kind: type[int] | type[float]) -> dict[str, str]:
-        assert item.min is not None and item.max is not None, "kennel.config checks it"
-        low, high = (str(kind(bound)) for bound in (item.min, item.max))
+        low, high = (str(kind(bound)) for bound in (item.min, item.max) if bound is not None)  # config checks it
         return {"Name": name, "MinValue": low, "MaxValue": high, "ScalingType": item.scaling}
 
     return {

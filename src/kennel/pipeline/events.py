@@ -21,6 +21,7 @@ class StateEnded:
 
     name: str
     status: str
+    at: datetime
     seconds: float
     error: str = ""
 
@@ -68,4 +69,5 @@ class ExecutionEnded:
     status: str
 
 
-Event = StateEntered | StateEnded | JobStarted | JobEnded | Metrics | Progress | ExecutionEnded
+JobEvent = JobStarted | JobEnded | Metrics | Progress
+Event = StateEntered | StateEnded | JobEvent | ExecutionEnded

@@ -36,10 +36,12 @@ def trust(part: str) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def by_role(names: _Names, *, topic_arn: str, kms_key_arn: str) -> dict[str, dict[str, Any]]:
-    """The policy of each part's role."""
+def by_role(
+    names: _Names, *, topic_arn: str, kms_key_arn: str, reads: tuple[str, ...] = ()
+) -> dict[str, dict[str, Any]]:
+    """The policy of each part's role. `reads` are s3:// prefixes outside our bucket that training reads."""
     statements = {
-        "training": _training(names),
+        "training": _training(names, reads),
         "serving": _serving(names),
         "function": _function(names),
         "states": _states(names, topic_arn=topic_arn, kms_key_arn=kms_key_arn),
@@ -86,11 +88,17 @@ def _job_basics(names: _Names) -> list[dict[str, Any]]:
     ]
 
 
-def _training(names: _Names) -> list[dict[str, Any]]:
+def _training(names: _Names, reads: tuple[str, ...]) -> list[dict[str, Any]]:
+    places = [uri.removeprefix("s3://").rstrip("/") for uri in reads]
+    buckets = sorted({names.bucket, *(place.partition("/")[0] for place in places)})
     return [
-        _allow(["s3:GetObject"], *_objects(names, "data/", "pretrained/")),
+        _allow(
+            ["s3:GetObject"],
+            *_objects(names, "data/", "pretrained/"),
+            *(f"arn:aws:s3:::{place}{'*' if '/' in place else '/*'}" for place in places),
+        ),
         _allow(["s3:PutObject"], *_objects(names, "models/")),
-        _allow(["s3:ListBucket"], f"arn:aws:s3:::{names.bucket}"),
+        _allow(["s3:ListBucket"], *(f"arn:aws:s3:::{bucket}" for bucket in buckets)),
         *_job_basics(names),
     ]
 
@@ -116,7 +124,10 @@ def _states(names: _Names, *, topic_arn: str, kms_key_arn: str) -> list[dict[str
     def sagemaker(*kinds: str) -> list[str]:
         return [names.arn("sagemaker", f"{kind}/{names.name}*") for kind in kinds]
 
-    managed_rules = ("StepFunctionsGetEventsForSageMakerTrainingJobsRule", "StepFunctionsGetEventsForSageMakerTuningJobsRule")
+    managed_rules = (
+        "StepFunctionsGetEventsForSageMakerTrainingJobsRule",
+        "StepFunctionsGetEventsForSageMakerTuningJobsRule",
+    )
     verbs = ("Create", "Describe", "Stop")
     return [
         _allow([f"sagemaker:{verb}TrainingJob" for verb in verbs], *sagemaker("training-job")),
@@ -141,7 +152,10 @@ def _states(names: _Names, *, topic_arn: str, kms_key_arn: str) -> list[dict[str
             ["application-autoscaling:RegisterScalableTarget", "application-autoscaling:PutScalingPolicy"],
             names.arn("application-autoscaling", "scalable-target/*"),
         ),
-        _allow(["cloudwatch:PutMetricAlarm", "cloudwatch:DescribeAlarms", "cloudwatch:DeleteAlarms"], names.arn("cloudwatch", "alarm:TargetTracking-*")),
+        _allow(
+            ["cloudwatch:PutMetricAlarm", "cloudwatch:DescribeAlarms", "cloudwatch:DeleteAlarms"],
+            names.arn("cloudwatch", "alarm:TargetTracking-*"),
+        ),
         _allow(
             ["iam:CreateServiceLinkedRole"],
             "arn:aws:iam::*:role/aws-service-role/sagemaker.application-autoscaling.amazonaws.com/*",

@@ -19,6 +19,7 @@ from kennel.pipeline.aws import Aws
 
 FUNCTION_ALIAS = "live"
 VARIANT = "AllTraffic"
+_ZONES = 2  # an endpoint in a VPC wants two
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,16 @@ class Resources:
     state_machine_arn: str
 
 
-def deploy(aws: Aws, *, name: str, function_zip: bytes, definition: str, say: Callable[[str], None]) -> Resources:
-    """Make it all exist; `say` is told each step."""
+def deploy(
+    aws: Aws,
+    *,
+    name: str,
+    function_zip: bytes,
+    definition: str,
+    reads: tuple[str, ...],
+    say: Callable[[str], None],
+) -> Resources:
+    """Make it all exist; `say` is told each step. `reads` are s3:// prefixes of others that training reads."""
     names = Names(name=name, account=aws.account, region=aws.region)
     say(f"bucket {names.bucket}")
     _bucket(aws, names)
@@ -80,7 +89,8 @@ def deploy(aws: Aws, *, name: str, function_zip: bytes, definition: str, say: Ca
     subnets, security_groups = _network(aws, name)
     topic_arn = aws.client("sns").create_topic(Name=f"{name}-failures")["TopicArn"]
     say("roles")
-    for part, policy in policies.by_role(names, topic_arn=topic_arn, kms_key_arn=kms_key_arn).items():
+    granted = policies.by_role(names, topic_arn=topic_arn, kms_key_arn=kms_key_arn, reads=reads)
+    for part, policy in granted.items():
         _role(aws, names, part, policy)
     say(f"function {names.function}")
     _function(aws, names, function_zip)
@@ -118,9 +128,7 @@ def _bucket(aws: Aws, names: Names) -> None:
         **({"CreateBucketConfiguration": place} if place else {}),
     )
     blocked = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-    s3.put_public_access_block(
-        Bucket=names.bucket, PublicAccessBlockConfiguration=dict.fromkeys(blocked, True)
-    )
+    s3.put_public_access_block(Bucket=names.bucket, PublicAccessBlockConfiguration=dict.fromkeys(blocked, True))
     s3.put_bucket_versioning(Bucket=names.bucket, VersioningConfiguration={"Status": "Enabled"})
 
 
@@ -138,39 +146,56 @@ def _key(aws: Aws, name: str) -> str:
 def _network(aws: Aws, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """A VPC without a way out but to S3: two subnets in two zones, one security group whose members may talk."""
     ec2 = aws.client("ec2")
-    tagged = [{"Name": "tag:kennel", "Values": [name]}]
+    tagged = {"Name": "tag:kennel", "Values": [name]}
     tags = [{"Key": "kennel", "Value": name}, {"Key": "Name", "Value": name}]
-    if not (found := ec2.describe_vpcs(Filters=tagged)["Vpcs"]):
+    if vpcs := ec2.describe_vpcs(Filters=[tagged])["Vpcs"]:
+        vpc = vpcs[0]["VpcId"]
+    else:
         vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16", TagSpecifications=[_tag("vpc", tags)])["Vpc"]["VpcId"]
-        zones = [zone["ZoneName"] for zone in ec2.describe_availability_zones()["AvailabilityZones"][:2]]
-        for number, zone in enumerate(zones):
-            ec2.create_subnet(
+    # each part by itself: an earlier deployment may have ended half-way
+    inside = [{"Name": "vpc-id", "Values": [vpc]}]
+    subnets = ec2.describe_subnets(Filters=inside)["Subnets"]
+    zones = [zone["ZoneName"] for zone in ec2.describe_availability_zones()["AvailabilityZones"][:_ZONES]]
+    for number, zone in enumerate(zones):
+        if zone not in [subnet["AvailabilityZone"] for subnet in subnets]:
+            created = ec2.create_subnet(
                 VpcId=vpc,
                 CidrBlock=f"10.0.{number}.0/24",
                 AvailabilityZone=zone,
                 TagSpecifications=[_tag("subnet", tags)],
             )
-        group = ec2.create_security_group(
-            GroupName=name,
-            Description="hosts of one job, instances of one endpoint",
-            VpcId=vpc,
-            TagSpecifications=[_tag("security-group", tags)],
-        )["GroupId"]
-        ec2.authorize_security_group_ingress(
-            GroupId=group, IpPermissions=[{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}]
-        )
-        tables = ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"]
+            subnets.append(created["Subnet"])
+    group = _security_group(ec2, name, vpc, tags)
+    if not ec2.describe_vpc_endpoints(Filters=inside)["VpcEndpoints"]:
+        tables = ec2.describe_route_tables(Filters=inside)["RouteTables"]
         ec2.create_vpc_endpoint(
             VpcId=vpc,
             ServiceName=f"com.amazonaws.{aws.region}.s3",
             VpcEndpointType="Gateway",
             RouteTableIds=[table["RouteTableId"] for table in tables],
         )
-        found = [{"VpcId": vpc}]
-    inside = [{"Name": "vpc-id", "Values": [found[0]["VpcId"]]}, *tagged]
-    subnets = ec2.describe_subnets(Filters=inside)["Subnets"]
-    groups = ec2.describe_security_groups(Filters=inside)["SecurityGroups"]
-    return tuple(sorted(item["SubnetId"] for item in subnets)), tuple(item["GroupId"] for item in groups)
+    return tuple(sorted(subnet["SubnetId"] for subnet in subnets)), (group,)
+
+
+def _security_group(ec2: Any, name: str, vpc: str, tags: list[dict[str, str]]) -> str:
+    """The group of that name in the VPC, whose members may talk to each other and nobody else to them."""
+    named = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": [name]}]
+    if found := ec2.describe_security_groups(Filters=named)["SecurityGroups"]:
+        group = str(found[0]["GroupId"])
+    else:
+        group = ec2.create_security_group(
+            GroupName=name,
+            Description="hosts of one job, instances of one endpoint",
+            VpcId=vpc,
+            TagSpecifications=[_tag("security-group", tags)],
+        )["GroupId"]
+    _unless(
+        "InvalidPermission.Duplicate",
+        ec2.authorize_security_group_ingress,
+        GroupId=group,
+        IpPermissions=[{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}],
+    )
+    return group
 
 
 def _tag(kind: str, tags: list[dict[str, str]]) -> dict[str, Any]:
@@ -227,15 +252,10 @@ def _function(aws: Aws, names: Names, code: bytes) -> None:
 def _state_machine(aws: Aws, names: Names, definition: str) -> str:
     states = aws.client("stepfunctions")
     arn = names.arn("states", f"stateMachine:{names.state_machine}")
-    created = _unless(
-        "StateMachineAlreadyExists",
-        states.create_state_machine,
-        name=names.state_machine,
-        definition=definition,
-        roleArn=names.role_arn("states"),
-    )
-    if not created:
-        states.update_state_machine(stateMachineArn=arn, definition=definition, roleArn=names.role_arn("states"))
+    asked = {"definition": definition, "roleArn": names.role_arn("states")}
+    # first: creating what exists is an error only on AWS, and there only if the definition differs
+    if not _unless("StateMachineDoesNotExist", states.update_state_machine, stateMachineArn=arn, **asked):
+        states.create_state_machine(name=names.state_machine, **asked)
     return arn
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -37,18 +38,21 @@ def gather(aws: Aws, *, execution_arn: str, runs: list[history.StateRun]) -> dic
             }
             for run in runs
         ],
-        "trials": _trials(sagemaker, name),
+        **_tuning(sagemaker, name),
         "metrics": {},
         "hosts": 0,
+        "bucket": asked["Uploads"]["Bucket"],
         "endpoint": None,
         "prediction": [],
     }
-    for summary in sagemaker.list_training_jobs(NameContains=f"{name}-train-")["TrainingJobSummaries"]:
+    jobs = sagemaker.list_training_jobs(NameContains=f"{name}-train-")["TrainingJobSummaries"]
+    for summary in sorted(jobs, key=lambda job: job["CreationTime"]):  # a retry's job comes last and counts
         job = sagemaker.describe_training_job(TrainingJobName=summary["TrainingJobName"])
         result["training_job"] = job["TrainingJobName"]
         result["hyperparameters"] = job["HyperParameters"]
         result["hosts"] = job["ResourceConfig"]["InstanceCount"]
-        result["metrics"] = {metric["MetricName"]: metric["Value"] for metric in job["FinalMetricDataList"]}
+        found = {metric["MetricName"]: _finite(metric["Value"]) for metric in job.get("FinalMetricDataList", [])}
+        result["metrics"] = {metric: value for metric, value in found.items() if value is not None}
         if "ModelArtifacts" in job:
             result["model"] = job["ModelArtifacts"]["S3ModelArtifacts"]
     if execution["status"] == "SUCCEEDED":
@@ -74,46 +78,63 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` so that a reader, or a crash, never meets half a file."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
+        json.dump(value, file, indent=2, allow_nan=False)  # NaN is not JSON
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
 
 
-def _trials(sagemaker: Any, name: str) -> list[dict[str, Any]]:
-    found = []
-    for tuning in sagemaker.list_hyper_parameter_tuning_jobs(NameContains=name)["HyperParameterTuningJobSummaries"]:
-        trials = sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(
-            HyperParameterTuningJobName=tuning["HyperParameterTuningJobName"], MaxResults=100
-        )["TrainingJobSummaries"]
-        found += [
-            {
-                "name": trial["TrainingJobName"],
-                "status": trial["TrainingJobStatus"],
-                "hyperparameters": trial["TunedHyperParameters"],
-                "objective": trial.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value"),
-                **({"reason": trial["FailureReason"]} if "FailureReason" in trial else {}),
-            }
-            for trial in trials
-        ]
-    return found
+def _tuning(sagemaker: Any, name: str) -> dict[str, Any]:
+    """The trials, in the order in which they began, and what they were compared by."""
+    objective: dict[str, Any] | None = None
+    trials = []
+    tunings = sagemaker.list_hyper_parameter_tuning_jobs(NameContains=name)["HyperParameterTuningJobSummaries"]
+    for tuning in sorted(tunings, key=lambda job: job["CreationTime"]):
+        asked = {"HyperParameterTuningJobName": tuning["HyperParameterTuningJobName"]}
+        config = sagemaker.describe_hyper_parameter_tuning_job(**asked)["HyperParameterTuningJobConfig"]
+        compared = config["HyperParameterTuningJobObjective"]
+        objective = {"metric": compared["MetricName"], "type": compared["Type"]}
+        pages = sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job").paginate(**asked)
+        trials += [_trial(trial) for page in pages for trial in page["TrainingJobSummaries"]]
+    trials.sort(key=lambda trial: str(trial["name"]))  # names count up
+    return {"objective": objective, "trials": trials}
+
+
+def _trial(summary: dict[str, Any]) -> dict[str, Any]:
+    reached = summary.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value")
+    return {
+        "name": summary["TrainingJobName"],
+        "status": summary["TrainingJobStatus"],
+        "hyperparameters": summary["TunedHyperParameters"],
+        "objective": None if reached is None else _finite(reached),
+        **({"reason": summary["FailureReason"]} if "FailureReason" in summary else {}),
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
 
 
 def _failure(failing: history.StateRun, execution: dict[str, Any]) -> dict[str, Any]:
-    """Which state, which error, and, when the cause is the description of a job, that job and its reason."""
+    """Which state, which error, and, when the cause holds the description of a job, that job and its reason."""
     if failing.faulted:
         error, cause = failing.error, failing.cause
     else:
         error, cause = execution.get("error", failing.error), execution.get("cause", failing.cause)
         if error == "PipelineFailed":  # the state machine puts the name of the error before its cause
             error, _, cause = cause.partition(": ")
+    if execution["status"] != "FAILED" and not error:
+        error, cause = execution["status"], f"the execution ended as {execution['status']}"
     failure = {"state": failing.name, "error": error, "cause": cause}
+    said, brace, described = cause.partition("{")
     try:
-        job = json.loads(cause)
+        document = json.loads(brace + described)
     except ValueError:
         return failure
-    if isinstance(job, dict) and "FailureReason" in job:
-        failure["cause"] = job["FailureReason"]
-        failure["job"] = job.get("TrainingJobName") or job.get("HyperParameterTuningJobName")
+    if isinstance(document, dict) and "FailureReason" in document:
+        failure["cause"] = said + document["FailureReason"]
+        if job := document.get("TrainingJobName") or document.get("HyperParameterTuningJobName"):
+            failure["job"] = job
     return failure

@@ -19,6 +19,7 @@ from kennel.pipeline.events import (
     Event,
     ExecutionEnded,
     JobEnded,
+    JobEvent,
     JobStarted,
     Metrics,
     Progress,
@@ -50,7 +51,17 @@ class Watch:
         """Everything since the last call, in order; ends with ExecutionEnded."""
         # status first: what is read after it cannot be older
         status = self._states.describe_execution(executionArn=self._arn)["status"]
-        events: list[Event] = [*self._new_states(), *self._new_in_jobs()]
+        states = list(self._new_states())
+        known = set(self._jobs)
+        jobs = list(self._new_in_jobs())
+        # a job ends before its state does, and begins after it
+        ends = next((index for index, event in enumerate(states) if isinstance(event, StateEnded)), len(states))
+        events: list[Event] = [
+            *states[:ends],
+            *(event for event in jobs if _job_of(event) in known),
+            *states[ends:],
+            *(event for event in jobs if _job_of(event) not in known),
+        ]
         if status != "RUNNING":
             events.append(ExecutionEnded(status=status))
         return events
@@ -65,13 +76,12 @@ class Watch:
             if index not in self._seen_states and run.ended is None:
                 yield StateEntered(name=run.name, at=run.started)
             if self._seen_states.get(index) != run.status and run.ended is not None:
-                yield StateEnded(name=run.name, status=run.status, seconds=run.seconds, error=run.error)
+                yield StateEnded(name=run.name, status=run.status, at=run.ended, seconds=run.seconds, error=run.error)
             self._seen_states[index] = run.status
 
-    def _new_in_jobs(self) -> Iterator[Event]:
-        listed = self._sagemaker.list_training_jobs(
-            NameContains=self._name, SortBy="CreationTime", SortOrder="Ascending", MaxResults=100
-        )["TrainingJobSummaries"]
+    def _new_in_jobs(self) -> Iterator[JobEvent]:
+        pages = self._sagemaker.get_paginator("list_training_jobs").paginate(NameContains=self._name)
+        listed = [summary for page in pages for summary in page["TrainingJobSummaries"]]
         for summary in sorted(listed, key=lambda job: job["CreationTime"]):
             name, status = summary["TrainingJobName"], summary["TrainingJobStatus"]
             if self._jobs.get(name) in _ENDED:
@@ -102,7 +112,7 @@ class Watch:
         if not (tuning := self._tuning_job(job)):
             return None
         wanted = tuning["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]["MetricName"]
-        return next((m["Value"] for m in job["FinalMetricDataList"] if m["MetricName"] == wanted), None)
+        return next((m["Value"] for m in job.get("FinalMetricDataList", []) if m["MetricName"] == wanted), None)
 
     def _tuning_job(self, job: dict[str, Any]) -> dict[str, Any] | None:
         arn: str | None = job.get("TuningJobArn")
@@ -112,7 +122,7 @@ class Watch:
         tuning: dict[str, Any] = self._sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
         return tuning
 
-    def _new_lines(self, job: str) -> Iterator[Event]:
+    def _new_lines(self, job: str) -> Iterator[JobEvent]:
         try:
             streams = self._logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job}/")
         except ClientError as error:
@@ -121,20 +131,33 @@ class Watch:
             return  # nothing was printed yet
         for stream in streams["logStreams"]:
             name = stream["logStreamName"]
-            known = {"nextToken": self._tokens[name]} if name in self._tokens else {}
-            answer = self._logs.get_log_events(
-                logGroupName=LOG_GROUP, logStreamName=name, startFromHead=True, **known
-            )
-            self._tokens[name] = answer["nextForwardToken"]
-            lines = [event["message"].rstrip() for event in answer["events"]]
+            lines = self._lines(name)
             if lines:
                 host = name.rpartition("/")[2]
                 with (self._log_dir / f"{job}.{host}.log").open("a", encoding="utf-8") as file:
                     file.writelines(f"{line}\n" for line in lines)
             yield from _told(job, lines)
 
+    def _lines(self, stream: str) -> list[str]:
+        """What is new in a log stream, however many answers it takes."""
+        lines: list[str] = []
+        while True:
+            known = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
+            answer = self._logs.get_log_events(
+                logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **known
+            )
+            lines += [event["message"].rstrip() for event in answer["events"]]
+            done = answer["nextForwardToken"] == self._tokens.get(stream)
+            self._tokens[stream] = answer["nextForwardToken"]
+            if done or not answer["events"]:
+                return lines
 
-def _told(job: str, lines: list[str]) -> Iterator[Event]:
+
+def _job_of(event: JobEvent) -> str:
+    return event.name if isinstance(event, JobStarted | JobEnded) else event.job
+
+
+def _told(job: str, lines: list[str]) -> Iterator[JobEvent]:
     """What the lines say; of several steps only the last."""
     last: Progress | None = None
     for line in lines:
@@ -142,8 +165,16 @@ def _told(job: str, lines: list[str]) -> Iterator[Event]:
             epoch, epochs, done, steps = (int(number) for number in step.groups())
             last = Progress(job=job, fraction=(epoch - 1 + done / max(steps, 1)) / max(epochs, 1))
         elif contract.METRIC_PREFIX in line:
-            values = {name: float(value) for name, value in _METRIC.findall(line)}
+            values = {name: number for name, value in _METRIC.findall(line) if (number := _float(value)) is not None}
             epoch_number = values.pop("epoch", None)
             yield Metrics(job=job, epoch=None if epoch_number is None else int(epoch_number), values=values)
     if last is not None:
         yield last
+
+
+def _float(text: str) -> float | None:
+    """None for what only looks like a metric: a log may hold anything."""
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -23,7 +23,7 @@ from kennel.contract import SPLITS
 from kennel.errors import InvalidData
 from kennel.training import images
 from kennel.training.images import Pixels
-from kennel.training.tree import Item, Tree
+from kennel.tree import Item, Tree
 
 _T = TypeVar("_T")
 

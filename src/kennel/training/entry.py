@@ -24,7 +24,7 @@ from kennel import contract
 from kennel.errors import InvalidArguments, InvalidData, KennelError
 from kennel.training.hosts import parse_hosts
 from kennel.training.settings import parse
-from kennel.training.tree import find
+from kennel.tree import find
 
 STOPPED: Final = "Stopped by SIGTERM before training was finished."
 

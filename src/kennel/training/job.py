@@ -22,7 +22,7 @@ from kennel.training.hosts import Hosts
 from kennel.training.loop import Place, evaluate, train
 from kennel.training.normalization import globalize
 from kennel.training.settings import Precision, Settings, TrainLayers
-from kennel.training.tree import Tree
+from kennel.tree import Tree
 
 
 def run(

@@ -11,7 +11,7 @@ import pytest
 from kennel import sample
 from kennel.errors import InvalidArguments, InvalidData
 from kennel.training.data import load, read_batches
-from kennel.training.tree import find
+from kennel.tree import find
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from kennel.training.job import assert_same_weights
 from kennel.training.loop import Diverged, Place, evaluate, learning_rate, train
 from kennel.training.normalization import globalize
 from kennel.training.settings import Optimizer, Settings
-from kennel.training.tree import Item
+from kennel.tree import Item
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(image_size=32, epochs=3, batch_size=10, learning_rate=0.05, seed=3)

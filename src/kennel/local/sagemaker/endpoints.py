@@ -6,6 +6,10 @@ instance answers, and the old one drains. A new fleet that does not start leaves
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
+import logging
 import random
 import shutil
 import threading
@@ -14,14 +18,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kennel import archive, errors
+from kennel import archive, contract, errors
 from kennel.local.logs import LogWriter
-from kennel.local.runtimes.process import ProcessRuntime
+from kennel.local.runtimes.runtime import Runtime
 from kennel.local.sagemaker.arns import Arn
 from kennel.local.sagemaker.fleet import Answer, Fleet, StartFailed
+from kennel.local.sagemaker.listing import listed
 from kennel.local.sagemaker.storage import Storage
+from kennel.local.sagemaker.tags import Tags
 from kennel.local.wire import Operation, ServiceError, not_found
 
+LOG = logging.getLogger(__name__)
 _START_SECONDS = 600
 """ContainerStartupHealthCheckTimeoutInSeconds, when the variant does not say (SageMaker's default)."""
 
@@ -41,8 +48,7 @@ class _Variant:
 class _Endpoint:
     description: dict[str, Any]
     variants: list[_Variant] = field(default_factory=list)
-    deployments: int = 0
-    deleted: bool = False
+    gone: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
 
 
@@ -50,9 +56,10 @@ class Endpoints:
     """Everything of SageMaker hosting, of one account and region."""
 
     def __init__(
-        self, *, arn: Arn, storage: Storage, logs: LogWriter, runtime: ProcessRuntime, state_dir: Path
+        self, *, arn: Arn, storage: Storage, logs: LogWriter, runtime: Runtime, state_dir: Path, tags: Tags
     ) -> None:
         self._arn = arn
+        self._tags = tags
         self._storage = storage
         self._logs = logs
         self._runtime = runtime
@@ -61,17 +68,17 @@ class Endpoints:
         self._configs: dict[str, dict[str, Any]] = {}
         self._endpoints: dict[str, _Endpoint] = {}
         self._lock = threading.RLock()
+        self._leaving: list[threading.Thread] = []
+        self._deployments = itertools.count(1)
         self._random = random.Random(0)  # noqa: S311  (spreads traffic over variants)
         self.operations: dict[str, Operation] = {
             "CreateModel": self.create_model,
             "DescribeModel": lambda request: _named(self._models, request, "Model"),
-            "ListModels": lambda request: {"Models": _listed(self._models, request, "Model")},
+            "ListModels": lambda request: _listed(self._models, request, "Model"),
             "DeleteModel": lambda request: self._delete(self._models, request, "Model"),
             "CreateEndpointConfig": self.create_config,
             "DescribeEndpointConfig": lambda request: _named(self._configs, request, "EndpointConfig"),
-            "ListEndpointConfigs": lambda request: {
-                "EndpointConfigs": _listed(self._configs, request, "EndpointConfig")
-            },
+            "ListEndpointConfigs": lambda request: _listed(self._configs, request, "EndpointConfig"),
             "DeleteEndpointConfig": lambda request: self._delete(self._configs, request, "EndpointConfig"),
             "CreateEndpoint": self.create_endpoint,
             "DescribeEndpoint": self.describe_endpoint,
@@ -99,7 +106,13 @@ class Endpoints:
 
     def create_config(self, request: dict[str, Any]) -> dict[str, Any]:
         """CreateEndpointConfig."""
-        for variant in request["ProductionVariants"]:
+        variants = request["ProductionVariants"]
+        names = [variant["VariantName"] for variant in variants]
+        if len(set(names)) < len(names):
+            raise ServiceError("ValidationException", f"Production variant names must be unique: {', '.join(names)}")
+        if not sum(variant.get("InitialVariantWeight", 1.0) for variant in variants):
+            raise ServiceError("ValidationException", "At least one InitialVariantWeight must be above 0")
+        for variant in variants:
             if "ModelName" not in variant or "ServerlessConfig" in variant or "InstancePools" in variant:
                 raise ServiceError("ValidationException", "the local AWS serves instance-based variants of one model")
             if variant["ModelName"] not in self._models:
@@ -110,20 +123,22 @@ class Endpoints:
             raise ServiceError("ValidationException", "the local AWS does not do shadow variants yet")
         return self._create(self._configs, request, "EndpointConfig", "endpoint-config")
 
-    def _create(self, table: dict[str, dict[str, Any]], request: dict[str, Any], kind: str, arn_kind: str) -> Any:
+    def _create(
+        self, table: dict[str, dict[str, Any]], request: dict[str, Any], kind: str, arn_kind: str
+    ) -> dict[str, Any]:
         name = request[f"{kind}Name"]
+        arn = self._arn(arn_kind, name)
         with self._lock:
             if name in table:
-                raise ServiceError(
-                    "ValidationException", f'Cannot create already existing {kind} "{self._arn(arn_kind, name)}"'
-                )
+                raise ServiceError("ValidationException", f'Cannot create already existing {kind} "{arn}"')
             kept = {key: value for key, value in request.items() if key != "Tags"}
-            table[name] = kept | {f"{kind}Arn": self._arn(arn_kind, name), "CreationTime": datetime.now(UTC)}
-        return {f"{kind}Arn": table[name][f"{kind}Arn"]}
+            table[name] = kept | {f"{kind}Arn": arn, "CreationTime": datetime.now(UTC)}
+        self._tags.create(arn, request.get("Tags", []))
+        return {f"{kind}Arn": arn}
 
     def _delete(self, table: dict[str, dict[str, Any]], request: dict[str, Any], kind: str) -> dict[str, Any]:
         with self._lock:
-            _named(table, request, kind)
+            self._tags.forget(_named(table, request, kind)[f"{kind}Arn"])
             del table[request[f"{kind}Name"]]
         return {}
 
@@ -149,6 +164,7 @@ class Endpoints:
                     "LastModifiedTime": now,
                 }
             )
+            self._tags.create(endpoint.description["EndpointArn"], request.get("Tags", []))
             self._deploy(endpoint, config)
         return {"EndpointArn": endpoint.description["EndpointArn"]}
 
@@ -178,9 +194,12 @@ class Endpoints:
             if endpoint.description["EndpointStatus"] == "Updating":
                 raise ServiceError("ValidationException", "Cannot delete an endpoint that is being updated")
             del self._endpoints[request["EndpointName"]]
-            endpoint.deleted = True  # a deployment under way gives up what it started
+            self._tags.forget(endpoint.description["EndpointArn"])
+            endpoint.gone.set()  # a deployment under way gives up what it started
             leaving, endpoint.variants = endpoint.variants, []
-        threading.Thread(target=_close_all, args=(leaving,), daemon=True).start()
+            thread = threading.Thread(target=_close_all, args=(leaving,), daemon=True)
+            self._leaving = [thread, *(t for t in (*self._leaving, endpoint.thread) if t is not None and t.is_alive())]
+            thread.start()
         return {}
 
     def describe_endpoint(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -205,37 +224,32 @@ class Endpoints:
         keys = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
         with self._lock:
             found = [endpoint.description for endpoint in self._endpoints.values()]
-        return {
-            "Endpoints": [
-                {key: description[key] for key in keys}
-                for description in found
-                if request.get("NameContains", "") in description["EndpointName"]
-            ]
-        }
+        return listed(request, found, kind="Endpoint", keys=keys, answer="Endpoints")
 
     def invoke(self, request: dict[str, Any]) -> dict[str, Any]:
         """InvokeEndpoint: one request to one instance of one variant, chosen by weight."""
-        endpoint = self._endpoints.get(request["EndpointName"])
-        if endpoint is None:
-            raise not_found(f"Endpoint {request['EndpointName']} of account not found.")
-        with self._lock:
-            variants = list(endpoint.variants)
-        if not variants:
-            raise ServiceError(
-                "ValidationException",
-                f"Endpoint {request['EndpointName']} is {endpoint.description['EndpointStatus']}, not InService",
-            )
-        variant = self._choose(variants, request.get("TargetVariant"))
+        name = request["EndpointName"]
         try:
-            answer = variant.fleet.invoke(
-                request.get("Body", b""),
-                content_type=request.get("ContentType", "application/octet-stream"),
-                accept=request.get("Accept", "application/json"),
-            )
+            with contextlib.ExitStack() as busy:
+                with self._lock:  # an instance is taken before its fleet can begin to drain
+                    endpoint = self._endpoints.get(name)
+                    if endpoint is None:
+                        raise not_found(f"Endpoint {name} of account not found.")
+                    if not endpoint.variants:
+                        status = endpoint.description["EndpointStatus"]
+                        raise ServiceError("ValidationException", f"Endpoint {name} is {status}, not InService")
+                    variant = self._choose(endpoint.variants, request.get("TargetVariant"))
+                    url = busy.enter_context(variant.fleet.least_busy())
+                answer = variant.fleet.ask(
+                    url,
+                    request.get("Body", b""),
+                    content_type=request.get("ContentType", "application/octet-stream"),
+                    accept=request.get("Accept", "application/json"),
+                )
         except ConnectionError as error:
             raise ServiceError("ServiceUnavailable", f"no instance answered: {error}", status=503) from error
         if answer.status != 200:
-            raise self._model_error(endpoint, variant, answer)
+            raise _model_error(endpoint, answer)
         return {
             "Body": answer.body,
             "ContentType": answer.content_type,
@@ -251,13 +265,17 @@ class Endpoints:
             }
 
     def close(self) -> None:
-        """Stop every instance."""
+        """Stop every instance, those included that are starting or draining."""
         with self._lock:
-            endpoints = list(self._endpoints.values())
+            endpoints, leaving = list(self._endpoints.values()), list(self._leaving)
+        for endpoint in endpoints:
+            endpoint.gone.set()
         for endpoint in endpoints:
             if endpoint.thread is not None:
                 endpoint.thread.join()
             _close_all(endpoint.variants)
+        for thread in leaving:
+            thread.join()
 
     def _endpoint(self, name: str) -> _Endpoint:
         with self._lock:
@@ -273,23 +291,9 @@ class Endpoints:
                 return variant
         raise not_found(f"Variant {wanted} not found")
 
-    def _model_error(self, endpoint: _Endpoint, variant: _Variant, answer: Answer) -> ServiceError:
-        text = answer.body.decode("utf-8", "replace")
-        return ServiceError(
-            "ModelError",
-            f"Received client error ({answer.status}) from {variant.name} with message {text!r}."
-            if answer.status < 500
-            else f"Received server error ({answer.status}) from {variant.name} with message {text!r}.",
-            status=424,
-            OriginalStatusCode=answer.status,
-            OriginalMessage=text,
-            LogStreamArn=f"{_log_group(endpoint.description['EndpointName'])}:{variant.name}",
-        )
-
     # --- the work ---------------------------------------------------------------------------
 
     def _deploy(self, endpoint: _Endpoint, config: dict[str, Any]) -> None:
-        endpoint.deployments += 1
         endpoint.thread = threading.Thread(
             target=self._replace, args=(endpoint, config), name=endpoint.description["EndpointName"], daemon=True
         )
@@ -299,43 +303,47 @@ class Endpoints:
         """Start what `config` asks for beside what runs; then swap them, or give up the new."""
         started: list[_Variant] = []
         reason = ""
-        try:
-            for asked in config["ProductionVariants"]:
-                started.append(self._start_variant(endpoint, asked))
-        except StartFailed as failure:
-            reason = f"The primary container for production variant {asked['VariantName']} did not pass the ping health check: {failure}"
-        except (ServiceError, errors.KennelError) as error:
-            reason = str(error)
-        except Exception as error:  # whatever happened, the endpoint must leave its transition with a reason
-            reason = f"InternalServerError: {type(error).__name__}: {error}"
+        number = next(self._deployments)
+        for asked in config["ProductionVariants"]:
+            try:
+                started.append(self._start_variant(endpoint, asked, number))
+            except StartFailed as failure:
+                reason = (
+                    f"The primary container for production variant {asked['VariantName']} "
+                    f"did not pass the ping health check: {failure}"
+                )
+            except (ServiceError, errors.KennelError) as error:
+                reason = str(error)
+            except Exception as error:  # whatever happened, the endpoint must leave its transition with a reason
+                LOG.exception("endpoint %s", endpoint.description["EndpointName"])
+                reason = f"InternalServerError: {type(error).__name__}: {error}"
+            if reason:
+                break
         with self._lock:
-            leaving = started if reason or endpoint.deleted else endpoint.variants
-            if endpoint.deleted:
-                pass
-            elif not reason:
+            leaving = started if reason or endpoint.gone.is_set() else endpoint.variants
+            changed: dict[str, Any] = {"LastModifiedTime": datetime.now(UTC)}
+            if leaving is not started:
                 endpoint.variants = started
-                endpoint.description["EndpointConfigName"] = config["EndpointConfigName"]
-            else:
-                endpoint.description["FailureReason"] = reason[:1024]
-            endpoint.description |= {
-                "EndpointStatus": "InService" if endpoint.variants else "Failed",
-                "LastModifiedTime": datetime.now(UTC),
-            }
+                changed["EndpointConfigName"] = config["EndpointConfigName"]
+            elif reason:
+                changed["FailureReason"] = reason[: contract.FAILURE_REASON_CHARACTERS]
+            changed["EndpointStatus"] = "InService" if endpoint.variants else "Failed"
+            endpoint.description |= changed
         _close_all(leaving)
 
-    def _start_variant(self, endpoint: _Endpoint, asked: dict[str, Any]) -> _Variant:
+    def _start_variant(self, endpoint: _Endpoint, asked: dict[str, Any], deployment: int) -> _Variant:
         name = endpoint.description["EndpointName"]
         container = _named(self._models, asked, "Model")["PrimaryContainer"]
-        folder = self._state_dir / name / f"{endpoint.deployments}-{asked['VariantName']}"
+        folder = self._state_dir / name / f"{deployment}-{asked['VariantName']}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         packed = folder / "model.tar.gz"
         self._storage.fetch_object(container["ModelDataUrl"], packed)
         archive.unpack(packed, folder / "model")
-        stream = f"{asked['VariantName']}/{endpoint.deployments}"
+        stream = f"{asked['VariantName']}/{deployment}"
 
-        def write(number: int, lines: list[str]) -> None:
-            self._logs.write(_log_group(name), f"{stream}-{number}", lines)
+        def write(instance: int, lines: list[str]) -> None:
+            self._logs.write(_log_group(name), f"{stream}-{instance}", lines)
 
         fleet = Fleet(
             runtime=self._runtime,
@@ -343,6 +351,7 @@ class Endpoints:
             log_dir=folder,
             environment=container.get("Environment", {}),
             on_lines=write,
+            give_up=endpoint.gone,
             start_seconds=asked.get("ContainerStartupHealthCheckTimeoutInSeconds", _START_SECONDS),
         )
         count = asked.get("InitialInstanceCount", 1)
@@ -360,6 +369,19 @@ def _log_group(endpoint: str) -> str:
     return f"/aws/sagemaker/Endpoints/{endpoint}"
 
 
+def _model_error(endpoint: _Endpoint, answer: Answer) -> ServiceError:
+    text = answer.body.decode("utf-8", "replace")
+    whose = "client" if answer.status < 500 else "server"
+    return ServiceError(
+        "ModelError",
+        f"Received {whose} error ({answer.status}) from primary with message {json.dumps(text)}.",
+        status=424,
+        OriginalStatusCode=answer.status,
+        OriginalMessage=text,
+        LogStreamArn=_log_group(endpoint.description["EndpointName"]),
+    )
+
+
 def _close_all(variants: list[_Variant]) -> None:
     for variant in variants:
         variant.fleet.close()
@@ -372,10 +394,6 @@ def _named(table: dict[str, dict[str, Any]], request: dict[str, Any], kind: str)
     return table[name]
 
 
-def _listed(table: dict[str, dict[str, Any]], request: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+def _listed(table: dict[str, dict[str, Any]], request: dict[str, Any], kind: str) -> dict[str, Any]:
     keys = (f"{kind}Name", f"{kind}Arn", "CreationTime")
-    return [
-        {key: item[key] for key in keys}
-        for name, item in list(table.items())
-        if request.get("NameContains", "") in name
-    ]
+    return listed(request, list(table.values()), kind=kind, keys=keys, answer=f"{kind}s")

@@ -20,6 +20,7 @@ from optuna.distributions import (
 from kennel.local.wire import ServiceError
 
 STRATEGIES = ("Bayesian", "Random")
+_KINDS = ("ContinuousParameterRanges", "IntegerParameterRanges", "CategoricalParameterRanges")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,9 @@ class Search:
 
 def _distributions(ranges: dict[str, Any]) -> dict[str, BaseDistribution]:
     found: dict[str, BaseDistribution] = {}
+    names = [item["Name"] for kind in _KINDS for item in ranges.get(kind, [])]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ServiceError("ValidationException", f"{', '.join(sorted(twice))} is in ParameterRanges twice")
     for item in ranges.get("ContinuousParameterRanges", []):
         low, high = _bounds(item, float)
         found[item["Name"]] = FloatDistribution(low, high, log=_logarithmic(item, low))
@@ -85,6 +89,8 @@ def _bounds(item: dict[str, Any], number: type[int] | type[float]) -> tuple[floa
         raise ServiceError(
             "ValidationException", f"the range of {item['Name']} is no {number.__name__}: {error}"
         ) from error
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ServiceError("ValidationException", f"the range of {item['Name']} has no end: {low} to {high}")
     if low > high:
         raise ServiceError("ValidationException", f"the range of {item['Name']} is empty: {low} > {high}")
     return low, high

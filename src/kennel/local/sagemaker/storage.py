@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError
 
 from kennel.local.wire import ServiceError
@@ -49,23 +50,28 @@ class Storage:
     def fetch_prefix(self, uri: str, *, shard: int = 0, shards: int = 1) -> Path:
         """A folder with every object below `uri`, or every `shards`-th of them from number `shard` on."""
         bucket, prefix = split_uri(uri)
-        base = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
         chosen = dict(sorted(self.keys(uri).items())[shard::shards])
-        digest = hashlib.sha256(repr((bucket, base, sorted(chosen.items()))).encode()).hexdigest()
+        digest = hashlib.sha256(repr((bucket, prefix, sorted(chosen.items()))).encode()).hexdigest()
         folder = self._cache / digest
         with self._downloading:
             if not folder.exists():
                 partial = self._cache / f"{digest}.{uuid.uuid4().hex}"
+                partial.mkdir()  # a shard may be empty
 
                 def fetch(key: str) -> None:
-                    relative = key.removeprefix(base) if key.startswith(base) else PurePosixPath(key).name
-                    target = _inside(partial, relative)
+                    target = inside(partial, _relative(key, prefix))
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+                    with target.open("wb") as file:
+                        shutil.copyfileobj(self._s3.get_object(Bucket=bucket, Key=key)["Body"], file)
+                    target.chmod(0o444)  # every job that reads it has a link to this very file
 
-                with ThreadPoolExecutor(_PARALLEL) as pool:
-                    list(pool.map(fetch, chosen))
-                partial.rename(folder)
+                try:
+                    with ThreadPoolExecutor(_PARALLEL) as pool:
+                        list(pool.map(fetch, chosen))
+                    partial.rename(folder)
+                except BaseException:
+                    shutil.rmtree(partial, ignore_errors=True)
+                    raise
         return folder
 
     def fetch_object(self, uri: str, target: Path) -> None:
@@ -79,9 +85,12 @@ class Storage:
             ) from error
 
     def put_file(self, source: Path, uri: str) -> None:
-        """Upload the file `source` to the object `uri`."""
+        """Upload the file `source` to the object `uri`. Raises ServiceError if S3 refuses it."""
         bucket, key = split_uri(uri)
-        self._s3.upload_file(str(source), bucket, key)
+        try:
+            self._s3.upload_file(str(source), bucket, key)
+        except (ClientError, S3UploadFailedError) as error:
+            raise ServiceError("ValidationException", f"Could not write {uri}: {error}") from error
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -89,17 +98,35 @@ def split_uri(uri: str) -> tuple[str, str]:
     if not uri.startswith("s3://"):
         raise ServiceError("ValidationException", f"Invalid S3 URI: {uri}")
     bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise ServiceError("ValidationException", f"Invalid S3 URI: {uri}")
     return bucket, key
 
 
 def merge_links(source: Path, target: Path) -> None:
-    """Make `target` a folder of hard links to the files of `source`: as cheap as a link, as private as a copy."""
-    shutil.copytree(source, target, copy_function=os.link, dirs_exist_ok=True)
+    """Fill the folder `target` with hard links to the files below `source`. Raises FileExistsError.
+
+    A link costs nothing and can be deleted or replaced by its owner alone; what is written into it is
+    written for all. Symbolic links are taken as they are.
+    """
+    for folder, folders, files in os.walk(source):
+        below = target / Path(folder).relative_to(source)
+        below.mkdir(parents=True, exist_ok=True)
+        for name in [*files, *(name for name in folders if Path(folder, name).is_symlink())]:
+            os.link(Path(folder, name), below / name, follow_symlinks=False)
 
 
-def _inside(folder: Path, relative: str) -> Path:
+def inside(folder: Path, relative: str) -> Path:
     """`folder/relative`; object keys may hold `..`, which must not lead out of the folder."""
     parts = PurePosixPath(relative).parts
-    if not parts or any(part in ("..", "/", ".") for part in parts):
+    if not parts or "\0" in relative or any(part in ("..", "/", "//") for part in parts):
         raise ServiceError("ValidationException", f"cannot download the object key {relative!r} into a folder")
     return folder.joinpath(*parts)
+
+
+def _relative(key: str, prefix: str) -> str:
+    """Where the object lies below the folder of its channel: S3 prefixes need not end at a `/`."""
+    base = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
+    if key.startswith(base):
+        return key.removeprefix(base)
+    return key.removeprefix(prefix[: prefix.rfind("/") + 1])

@@ -8,25 +8,34 @@ read from its log by its own regexes, its failure reason from `output/failure`, 
 from __future__ import annotations
 
 import json
+import logging
 import re
+import shutil
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kennel import archive, contract
+from kennel import archive, contract, errors
 from kennel.local.logs import LogWriter, Tail
 from kennel.local.processes import Supervised
-from kennel.local.runtimes.process import ProcessRuntime
+from kennel.local.runtimes.runtime import Runtime
 from kennel.local.sagemaker.arns import Arn
-from kennel.local.sagemaker.storage import Storage, merge_links
+from kennel.local.sagemaker.job_log import LAST_LINES, compiled, failure_reason, metrics
+from kennel.local.sagemaker.listing import listed
+from kennel.local.sagemaker.storage import Storage, merge_links, split_uri
+from kennel.local.sagemaker.tags import Tags
 from kennel.local.wire import Operation, ServiceError, not_found
 
+LOG = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-_LOG_TAIL_LINES = 15
 _POLL_SECONDS = 0.1
+_MOST_HOSTS = 32
+"""Hosts of one job, at most: each is a process on this machine. AWS has a quota, too."""
 _KEPT = (
     "TrainingJobName",
     "HyperParameters",
@@ -65,19 +74,20 @@ class TrainingJobs:
     """The training jobs of one account and region."""
 
     def __init__(
-        self, *, arn: Arn, storage: Storage, logs: LogWriter, runtime: ProcessRuntime, state_dir: Path
+        self, *, arn: Arn, storage: Storage, logs: LogWriter, runtime: Runtime, state_dir: Path, tags: Tags
     ) -> None:
         self._arn = arn
+        self._tags = tags
         self._storage = storage
         self._logs = logs
         self._runtime = runtime
         self._state_dir = state_dir
         self._jobs: dict[str, _Job] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.operations: dict[str, Operation] = {
             "CreateTrainingJob": self.create,
             "DescribeTrainingJob": self.describe,
-            "ListTrainingJobs": self.list,
+            "ListTrainingJobs": self.list_jobs,
             "StopTrainingJob": self.stop,
         }
 
@@ -86,12 +96,7 @@ class TrainingJobs:
     def create(self, request: dict[str, Any], *, tuning_job_arn: str | None = None) -> dict[str, Any]:
         """CreateTrainingJob. `tuning_job_arn` is set for the trials of a tuning job."""
         name = request["TrainingJobName"]
-        for metric in request["AlgorithmSpecification"].get("MetricDefinitions", []):
-            _compiled(metric["Regex"], metric["Name"])
-        if "TrainingImage" not in request["AlgorithmSpecification"]:
-            raise ServiceError("ValidationException", "AlgorithmSpecification needs a TrainingImage here")
-        for channel in request.get("InputDataConfig", []):
-            self._storage.keys(_s3_source(channel)["S3Uri"])
+        self.check(request)
         now = datetime.now(UTC)
         description = {key: request[key] for key in _KEPT if key in request} | {
             "TrainingJobArn": self._arn("training-job", name),
@@ -113,37 +118,71 @@ class TrainingJobs:
                     f"and a job named {name} exists",
                 )
             self._jobs[name] = job
+        self._tags.create(description["TrainingJobArn"], request.get("Tags", []))
         job.thread = threading.Thread(target=self._run, args=(job,), name=name, daemon=True)
         job.thread.start()
         return {"TrainingJobArn": description["TrainingJobArn"]}
+
+    def check(self, request: dict[str, Any]) -> None:
+        """Refuse what AWS would refuse of a training job, or of a tuning job's definition, beyond the model."""
+        algorithm = request.get("AlgorithmSpecification", {})
+        if "TrainingImage" not in algorithm:
+            raise ServiceError("ValidationException", "AlgorithmSpecification needs a TrainingImage here")
+        for metric in algorithm.get("MetricDefinitions", []):
+            compiled(metric["Regex"], metric["Name"])
+        resources = request.get("ResourceConfig", {})
+        if not {"InstanceType", "InstanceCount"} <= resources.keys():
+            raise ServiceError("ValidationException", "ResourceConfig needs InstanceType and InstanceCount here")
+        count = resources["InstanceCount"]
+        if count < 1:
+            raise ServiceError(
+                "ValidationException",
+                f"1 validation error detected: Value '{count}' at 'resourceConfig.instanceCount' failed to satisfy "
+                "constraint: Member must have value greater than or equal to 1",
+            )
+        if count > _MOST_HOSTS:
+            raise ServiceError(
+                "ResourceLimitExceeded",
+                f"The account-level service limit '{resources['InstanceType']} for training job usage' is "
+                f"{_MOST_HOSTS} Instances, with a request delta of {count} Instances.",
+            )
+        if "StoppingCondition" not in request:
+            raise ServiceError("ValidationException", "StoppingCondition is missing")
+        split_uri(request["OutputDataConfig"]["S3OutputPath"])
+        names = [channel["ChannelName"] for channel in request.get("InputDataConfig", [])]
+        if twice := {name for name in names if names.count(name) > 1 or name in (".", "..")}:
+            raise ServiceError("ValidationException", f"Channel names must be unique names: {', '.join(sorted(twice))}")
+        for channel in request.get("InputDataConfig", []):
+            self._storage.keys(_s3_source(channel)["S3Uri"])
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
         """DescribeTrainingJob."""
         return dict(self._job(request["TrainingJobName"]).description)
 
-    def list(self, request: dict[str, Any]) -> dict[str, Any]:
-        """ListTrainingJobs, newest first, filtered by NameContains and StatusEquals."""
+    def list_jobs(self, request: dict[str, Any]) -> dict[str, Any]:
+        """ListTrainingJobs."""
         with self._lock:
-            found = [job.description for job in reversed(self._jobs.values())]
+            found = [job.description for job in self._jobs.values()]
         keys = ("TrainingJobName", "TrainingJobArn", "CreationTime", "TrainingEndTime", "LastModifiedTime")
-        return {
-            "TrainingJobSummaries": [
-                {key: job[key] for key in (*keys, "TrainingJobStatus", "SecondaryStatus") if key in job}
-                for job in found
-                if request.get("NameContains", "") in job["TrainingJobName"]
-                and request.get("StatusEquals", job["TrainingJobStatus"]) == job["TrainingJobStatus"]
-            ][: request.get("MaxResults", 100)]
-        }
+        return listed(
+            request,
+            found,
+            kind="TrainingJob",
+            keys=(*keys, "TrainingJobStatus", "SecondaryStatus"),
+            answer="TrainingJobSummaries",
+        )
 
     def stop(self, request: dict[str, Any]) -> dict[str, Any]:
-        """StopTrainingJob: SIGTERM to every host, 120 s of grace."""
-        job = self._job(request["TrainingJobName"])
-        if job.ended.is_set():
-            raise ServiceError(
-                "ValidationException", f"The job is {job.description['TrainingJobStatus']} and cannot be stopped"
-            )
-        job.description["TrainingJobStatus"] = "Stopping"
-        job.stop.set()
+        """StopTrainingJob: SIGTERM to every host, 120 s of grace. Stopping it twice is no error."""
+        with self._lock:
+            job = self._job(request["TrainingJobName"])
+            if job.ended.is_set():
+                status = job.description["TrainingJobStatus"]
+                raise ServiceError(
+                    "ValidationException", f"The request was rejected because the training job is in status {status}."
+                )
+            job.description["TrainingJobStatus"] = "Stopping"
+            job.stop.set()
         return {}
 
     def close(self) -> None:
@@ -172,35 +211,39 @@ class TrainingJobs:
 
     def _run(self, job: _Job) -> None:
         folder = self._state_dir / job.description["TrainingJobName"]
-        status, secondary, reason = "Failed", "Failed", ""
+        secondary, reason = "Failed", ""
         try:
             self._enter(job, "Downloading")
             hosts = self._prepare(job, folder)
             self._enter(job, "Training")
             job.description["TrainingStartTime"] = datetime.now(UTC)
-            secondary = self._train(job, folder, hosts)
-            if secondary == "Completed":
-                self._enter(job, "Uploading")
-                self._upload(job, [folder / host for host in hosts])
-            status = "Completed" if secondary == "Completed" else "Stopped"
+            ended = self._train(job, folder, hosts)
+            self._enter(job, "Uploading")
+            self._upload(job, [folder / host for host in hosts], needs_model=ended == "Completed")
+            secondary = ended
         except _Failed as failure:
             reason = str(failure)
         except ServiceError as error:
             reason = f"ClientError: {error.message}"
+        except errors.KennelError as error:
+            reason = f"AlgorithmError: {error}"
         except Exception as error:  # whatever happened, the job must end with a reason
+            LOG.exception("training job %s", job.description["TrainingJobName"])
             reason = f"InternalServerError: {type(error).__name__}: {error}"
         now = datetime.now(UTC)
-        job.description |= {"TrainingJobStatus": status, "TrainingEndTime": now}
+        final: dict[str, Any] = {"TrainingEndTime": now}
         if reason:
-            job.description["FailureReason"] = reason[: contract.FAILURE_REASON_CHARACTERS]
+            final["FailureReason"] = reason[: contract.FAILURE_REASON_CHARACTERS]
         if "TrainingStartTime" in job.description:
             seconds = int((now - job.description["TrainingStartTime"]).total_seconds())
             hosts_count = job.description["ResourceConfig"]["InstanceCount"]
-            job.description |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds * hosts_count}
-        self._enter(job, secondary)
-        job.ended.set()
+            final |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds * hosts_count}
+        status = secondary if secondary in ("Completed", "Failed") else "Stopped"
+        with self._lock:  # whoever sees the status sees all that belongs to it, and nobody stops what has ended
+            self._enter(job, secondary, **final, TrainingJobStatus=status)
+            job.ended.set()
 
-    def _enter(self, job: _Job, secondary: str) -> None:
+    def _enter(self, job: _Job, secondary: str, **further: Any) -> None:
         now = datetime.now(UTC)
         transitions = [*job.description["SecondaryStatusTransitions"], {"Status": secondary, "StartTime": now}]
         transitions[-2] = {**transitions[-2], "EndTime": now}
@@ -208,6 +251,7 @@ class TrainingJobs:
             "SecondaryStatus": secondary,
             "SecondaryStatusTransitions": transitions,
             "LastModifiedTime": now,
+            **further,
         }
 
     def _prepare(self, job: _Job, folder: Path) -> list[str]:
@@ -215,6 +259,7 @@ class TrainingJobs:
         description = job.description
         hosts = self._runtime.addresses(description["ResourceConfig"]["InstanceCount"])
         channels = description.get("InputDataConfig", [])
+        shutil.rmtree(folder, ignore_errors=True)  # of a job of this name in an earlier local AWS
         for rank, host in enumerate(hosts):
             base = folder / host
             for name in ("input/config", "input/data", "model", "checkpoints", "output/data", "code"):
@@ -251,7 +296,7 @@ class TrainingJobs:
         """Run every host to its end; return the secondary status. Raises _Failed."""
         name = job.description["TrainingJobName"]
         patterns = {
-            metric["Name"]: _compiled(metric["Regex"], metric["Name"])
+            metric["Name"]: compiled(metric["Regex"], metric["Name"])
             for metric in job.description["AlgorithmSpecification"].get("MetricDefinitions", [])
         }
         environment = {
@@ -261,13 +306,15 @@ class TrainingJobs:
         }
         processes: list[Supervised] = []
         tails: list[Tail] = []
-        last_lines: list[str] = []
+        last_lines = [deque[str](maxlen=LAST_LINES) for _ in hosts]
+        if job.stop.is_set():
+            return "Stopped"
         try:
             for number, host in enumerate(hosts, start=1):
                 log = folder / f"algo-{number}.log"
                 log.touch()
                 processes.append(self._runtime.start_host(base_dir=folder / host, log=log, environment=environment))
-                tails.append(Tail(log, self._line_sink(job, f"{name}/algo-{number}", patterns, last_lines)))
+                tails.append(Tail(log, self._line_sink(job, f"{name}/algo-{number}", patterns, last_lines[number - 1])))
             secondary, bad = self._watch(job, processes)
         finally:
             for process in processes:
@@ -277,13 +324,14 @@ class TrainingJobs:
             for tail in tails:
                 tail.finish()
         if bad is not None:
-            raise _Failed(_failure_reason(folder / hosts[bad], f"algo-{bad + 1}", processes[bad].wait(), last_lines))
+            status = processes[bad].wait()
+            raise _Failed(failure_reason(folder / hosts[bad], f"algo-{bad + 1}", status, last_lines[bad]))
         return secondary
 
     def _watch(self, job: _Job, processes: list[Supervised]) -> tuple[str, int | None]:
         """Wait for all hosts, or for the first to fail; return the secondary status and the failed host's index."""
         limit = job.description["StoppingCondition"].get("MaxRuntimeInSeconds", 86_400)
-        deadline = datetime.now(UTC).timestamp() + limit
+        deadline = time.monotonic() + limit
         while True:
             statuses = [process.poll() for process in processes]
             if job.stop.is_set():
@@ -292,47 +340,47 @@ class TrainingJobs:
                 return "Failed", bad[0]
             if all(status == 0 for status in statuses):
                 return "Completed", None
-            if datetime.now(UTC).timestamp() > deadline:
+            if time.monotonic() > deadline:
                 return "MaxRuntimeExceeded", None
             job.stop.wait(_POLL_SECONDS)
 
     def _line_sink(
-        self, job: _Job, stream: str, patterns: dict[str, re.Pattern[str]], last_lines: list[str]
+        self, job: _Job, stream: str, patterns: dict[str, re.Pattern[str]], last_lines: deque[str]
     ) -> Callable[[list[str]], None]:
         def take(lines: list[str]) -> None:
-            last_lines[:] = [*last_lines, *lines][-_LOG_TAIL_LINES:]
-            found = dict(_metrics(lines, patterns))
-            if found:
-                kept = {m["MetricName"]: m for m in job.description["FinalMetricDataList"]}
-                kept.update(
-                    {k: {"MetricName": k, "Value": v, "Timestamp": datetime.now(UTC)} for k, v in found.items()}
-                )
-                job.description["FinalMetricDataList"] = [kept[metric] for metric in patterns if metric in kept]
+            last_lines.extend(lines)
+            if found := dict(metrics(lines, patterns)):
+                now = datetime.now(UTC)
+                with self._lock:  # every host has a thread that comes here
+                    kept = {metric["MetricName"]: metric for metric in job.description["FinalMetricDataList"]}
+                    kept |= {k: {"MetricName": k, "Value": v, "Timestamp": now} for k, v in found.items()}
+                    job.description["FinalMetricDataList"] = [kept[name] for name in patterns if name in kept]
             self._logs.write(LOG_GROUP, stream, lines)
 
         return take
 
-    def _upload(self, job: _Job, bases: list[Path]) -> None:
+    def _upload(self, job: _Job, bases: list[Path], *, needs_model: bool) -> None:
+        """Pack what the hosts left and put it to S3; of a stopped job, whatever there is, as SageMaker does."""
         output = job.description["OutputDataConfig"]["S3OutputPath"].rstrip("/")
         prefix = f"{output}/{job.description['TrainingJobName']}/output"
         merged = bases[0].parent / "model"
-        merged.mkdir()
         for base in bases:
             try:
                 merge_links(base / "model", merged)
             except FileExistsError as error:
                 raise _Failed(
-                    f"AlgorithmError: two hosts wrote {error.filename2 or error.filename} into /opt/ml/model; "
-                    "only one host may write the model"
+                    f"AlgorithmError: two hosts wrote {Path(error.filename2 or error.filename).name} into "
+                    "/opt/ml/model; only one host may write the model"
                 ) from error
-        if not any(merged.iterdir()):
+        if needs_model and not any(merged.iterdir()):
             raise _Failed("AlgorithmError: the training wrote nothing to /opt/ml/model, so there is no model")
         for source, file in ((merged, contract.ARTEFACT_NAME), (bases[0] / "output/data", "output.tar.gz")):
-            if any(source.iterdir()):
+            if source.exists() and any(source.iterdir()):
                 packed = bases[0].parent / file
                 archive.pack(source, packed)
                 self._storage.put_file(packed, f"{prefix}/{file}")
-        job.description["ModelArtifacts"] = {"S3ModelArtifacts": f"{prefix}/{contract.ARTEFACT_NAME}"}
+                if source == merged:
+                    job.description["ModelArtifacts"] = {"S3ModelArtifacts": f"{prefix}/{file}"}
 
 
 def _s3_source(channel: dict[str, Any]) -> dict[str, Any]:
@@ -343,35 +391,3 @@ def _s3_source(channel: dict[str, Any]) -> dict[str, Any]:
             f"channel {channel['ChannelName']}: the local AWS reads S3DataSource of type S3Prefix",
         )
     return source
-
-
-def _compiled(regex: str, name: str) -> re.Pattern[str]:
-    try:
-        return re.compile(regex)
-    except re.error as error:
-        raise ServiceError(
-            "ValidationException", f"MetricDefinition {name}: invalid regex {regex!r}: {error}"
-        ) from error
-
-
-def _metrics(lines: list[str], patterns: dict[str, re.Pattern[str]]) -> list[tuple[str, float]]:
-    found = []
-    for line in lines:
-        for name, pattern in patterns.items():
-            if match := pattern.search(line):
-                try:
-                    found.append((name, float(match.group(1) if match.groups() else match.group())))
-                except ValueError:
-                    continue
-    return found
-
-
-def _failure_reason(base: Path, host: str, status: int, last_lines: list[str]) -> str:
-    """What a person needs to read: the reason that the script left, else the signal, else its last words."""
-    left = base / "output/failure"
-    reason = left.read_text(errors="replace").strip() if left.exists() else ""
-    if not reason and status > 128:
-        reason = f"{host} was killed by signal {status - 128}" + (" (out of memory?)" if status == 137 else "")
-    if not reason:
-        reason = f"{host} left no reason; its last lines:\n" + "\n".join(last_lines)
-    return f"AlgorithmError: {reason}, exit code: {status}"

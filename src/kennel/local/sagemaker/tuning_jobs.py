@@ -6,6 +6,8 @@ failed trial is counted and shown, and the search goes on; the tuning job fails 
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 import zlib
 from collections import Counter
@@ -13,13 +15,19 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kennel import contract
 from kennel.local.sagemaker.arns import Arn
-from kennel.local.sagemaker.search import Proposal, Search
+from kennel.local.sagemaker.listing import listed
+from kennel.local.sagemaker.tags import Tags
 from kennel.local.sagemaker.training_jobs import TrainingJobs
-from kennel.local.wire import Operation, ServiceError, not_found
+from kennel.local.wire import Operation, ServiceError
 
+if TYPE_CHECKING:
+    from kennel.local.sagemaker.search import Proposal, Search
+
+LOG = logging.getLogger(__name__)
 _OBJECTIVE_HYPERPARAMETER = "_tuning_objective_metric"
 _STATUS_COUNTERS = {
     "Completed": "Completed",
@@ -49,6 +57,7 @@ _TRIAL_KEYS = (
 class _TuningJob:
     description: dict[str, Any]
     search: Search
+    tags: list[dict[str, str]]
     trials: list[tuple[str, Proposal]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
@@ -57,15 +66,16 @@ class _TuningJob:
 class TuningJobs:
     """The hyperparameter tuning jobs of one account and region."""
 
-    def __init__(self, *, arn: Arn, training_jobs: TrainingJobs) -> None:
+    def __init__(self, *, arn: Arn, training_jobs: TrainingJobs, tags: Tags) -> None:
         self._arn = arn
+        self._tags = tags
         self._training_jobs = training_jobs
         self._jobs: dict[str, _TuningJob] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.operations: dict[str, Operation] = {
             "CreateHyperParameterTuningJob": self.create,
             "DescribeHyperParameterTuningJob": self.describe,
-            "ListHyperParameterTuningJobs": self.list,
+            "ListHyperParameterTuningJobs": self.list_jobs,
             "ListTrainingJobsForHyperParameterTuningJob": self.list_trials,
             "StopHyperParameterTuningJob": self.stop,
         }
@@ -91,6 +101,18 @@ class TuningJobs:
                 "ValidationException",
                 f"The objective metric {objective['MetricName']} is not among the MetricDefinitions: {metrics}",
             )
+        if "MaxNumberOfTrainingJobs" not in config["ResourceLimits"]:
+            raise ServiceError("ValidationException", "ResourceLimits needs MaxNumberOfTrainingJobs here")
+        self._training_jobs.check(definition)
+        ranges = config.get("ParameterRanges", {})
+        tuned = {item["Name"] for kind in ranges.values() for item in kind if isinstance(item, dict)}
+        if both := tuned & definition.get("StaticHyperParameters", {}).keys():
+            raise ServiceError(
+                "ValidationException", f"Hyperparameters are static or tuned, not both: {', '.join(sorted(both))}"
+            )
+        # Optuna takes a third of a second to import, and only tuning needs it
+        from kennel.local.sagemaker.search import Search  # noqa: PLC0415
+
         now = datetime.now(UTC)
         job = _TuningJob(
             description={
@@ -102,9 +124,10 @@ class TuningJobs:
                 "CreationTime": now,
                 "LastModifiedTime": now,
             },
+            tags=request.get("Tags", []),
             search=Search(
                 strategy=config["Strategy"],
-                ranges=config.get("ParameterRanges", {}),
+                ranges=ranges,
                 maximize=objective["Type"] == "Maximize",
                 # the caller's seed, or one that repeats with the name
                 seed=config.get("RandomSeed", zlib.crc32(name.encode())),
@@ -114,6 +137,7 @@ class TuningJobs:
             if name in self._jobs:
                 raise ServiceError("ResourceInUse", f"A hyperparameter tuning job named {name} exists")
             self._jobs[name] = job
+        self._tags.create(job.description["HyperParameterTuningJobArn"], job.tags)
         job.thread = threading.Thread(target=self._run, args=(job,), name=name, daemon=True)
         job.thread.start()
         return {"HyperParameterTuningJobArn": job.description["HyperParameterTuningJobArn"]}
@@ -135,10 +159,10 @@ class TuningJobs:
             described["BestTrainingJob"] = best
         return described
 
-    def list(self, request: dict[str, Any]) -> dict[str, Any]:
-        """ListHyperParameterTuningJobs, newest first."""
+    def list_jobs(self, request: dict[str, Any]) -> dict[str, Any]:
+        """ListHyperParameterTuningJobs."""
         with self._lock:
-            jobs = list(reversed(self._jobs.values()))
+            jobs = list(self._jobs.values())
         described = [self.describe(job.description) for job in jobs]
         copied = (
             "HyperParameterTuningJobName",
@@ -149,18 +173,16 @@ class TuningJobs:
             "LastModifiedTime",
             "TrainingJobStatusCounters",
             "ObjectiveStatusCounters",
+            "Strategy",
+            "ResourceLimits",
         )
-        return {
-            "HyperParameterTuningJobSummaries": [
-                {key: job[key] for key in copied if key in job}
-                | {
-                    "Strategy": job["HyperParameterTuningJobConfig"]["Strategy"],
-                    "ResourceLimits": job["HyperParameterTuningJobConfig"]["ResourceLimits"],
-                }
-                for job in described
-                if request.get("NameContains", "") in job["HyperParameterTuningJobName"]
-            ]
-        }
+        return listed(
+            request,
+            [job | job["HyperParameterTuningJobConfig"] for job in described],
+            kind="HyperParameterTuningJob",
+            keys=copied,
+            answer="HyperParameterTuningJobSummaries",
+        )
 
     def list_trials(self, request: dict[str, Any]) -> dict[str, Any]:
         """ListTrainingJobsForHyperParameterTuningJob, in the order asked for."""
@@ -177,9 +199,11 @@ class TuningJobs:
     def stop(self, request: dict[str, Any]) -> dict[str, Any]:
         """StopHyperParameterTuningJob: no new trials, running ones are stopped."""
         job = self._job(request["HyperParameterTuningJobName"])
-        if job.description["HyperParameterTuningJobStatus"] == "InProgress":
+        with self._lock:
+            if job.description["HyperParameterTuningJobStatus"] != "InProgress":
+                return {}
             job.description["HyperParameterTuningJobStatus"] = "Stopping"
-        job.stop.set()
+            job.stop.set()
         for name, _ in list(job.trials):
             self._stop_trial(name)
         return {}
@@ -213,26 +237,28 @@ class TuningJobs:
                         proposal = job.search.propose()
                         name = self._start_trial(job, proposal)
                         running[pool.submit(self._training_jobs.wait, name)] = proposal
+                        if job.stop.is_set():  # it came too late for whoever stopped the others
+                            self._stop_trial(name)
                     ended, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in ended:
                         job.search.tell(running.pop(future), self._objective(job, future.result()))
             except ServiceError as error:
                 reason = error.message
             except Exception as error:  # whatever happened, the job must end with a reason
+                LOG.exception("tuning job %s", job.description["HyperParameterTuningJobName"])
                 reason = f"InternalServerError: {type(error).__name__}: {error}"
         trials = self._summaries(job)
-        now = datetime.now(UTC)
-        if not reason and not job.stop.is_set() and not any("ObjectiveStatus" in t for t in _succeeded(trials)):
-            first = next((trial["FailureReason"] for trial in trials if "FailureReason" in trial), "none gave a reason")
-            reason = f"All training jobs failed. The first one: {first}"
-        status = "Failed" if reason else "Stopped" if job.stop.is_set() else "Completed"
-        if reason:
-            job.description["FailureReason"] = reason[:1024]
-        job.description |= {
-            "HyperParameterTuningEndTime": now,
-            "LastModifiedTime": now,
-            "HyperParameterTuningJobStatus": status,
-        }
+        with self._lock:
+            stopped = job.stop.is_set()
+            if not reason and not stopped and not _succeeded(trials):
+                reason = _why_all_failed(trials)
+            now = datetime.now(UTC)
+            job.description |= {
+                "HyperParameterTuningEndTime": now,
+                "LastModifiedTime": now,
+                "HyperParameterTuningJobStatus": "Failed" if reason else "Stopped" if stopped else "Completed",
+                **({"FailureReason": reason[: contract.FAILURE_REASON_CHARACTERS]} if reason else {}),
+            }
 
     def _start_trial(self, job: _TuningJob, proposal: Proposal) -> str:
         definition = job.description["TrainingJobDefinition"]
@@ -246,7 +272,7 @@ class TuningJobs:
             _OBJECTIVE_HYPERPARAMETER: objective,
         }
         request = {key: definition[key] for key in _TRIAL_KEYS if key in definition}
-        request |= {"TrainingJobName": name, "HyperParameters": hyperparameters}
+        request |= {"TrainingJobName": name, "HyperParameters": hyperparameters, "Tags": job.tags}
         self._training_jobs.create(request, tuning_job_arn=job.description["HyperParameterTuningJobArn"])
         job.trials.append((name, proposal))
         return name
@@ -261,7 +287,10 @@ class TuningJobs:
         if training_job["TrainingJobStatus"] != "Completed":
             return None
         name = job.description["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]["MetricName"]
-        return next((m["Value"] for m in training_job["FinalMetricDataList"] if m["MetricName"] == name), None)
+        for metric in training_job["FinalMetricDataList"]:
+            if metric["MetricName"] == name and math.isfinite(metric["Value"]):
+                return float(metric["Value"])
+        return None
 
     def _summaries(self, job: _TuningJob) -> list[dict[str, Any]]:
         objective = job.description["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
@@ -293,10 +322,10 @@ class TuningJobs:
         maximize = (
             job.description["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]["Type"] == "Maximize"
         )
-        finite = [trial for trial in _succeeded(trials) if abs(_objective_value(trial)) < float("inf")]
-        if not finite:
+        succeeded = _succeeded(trials)
+        if not succeeded:
             return None
-        return max(finite, key=_objective_value) if maximize else min(finite, key=_objective_value)
+        return max(succeeded, key=_objective_value) if maximize else min(succeeded, key=_objective_value)
 
 
 def _succeeded(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -306,3 +335,10 @@ def _succeeded(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _objective_value(trial: dict[str, Any]) -> float:
     value: float = trial["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
     return value
+
+
+def _why_all_failed(trials: list[dict[str, Any]]) -> str:
+    reasons = [trial["FailureReason"] for trial in trials if "FailureReason" in trial]
+    if reasons:
+        return f"All training jobs failed. The first one: {reasons[0]}"
+    return "No training job reported a number for the objective metric."

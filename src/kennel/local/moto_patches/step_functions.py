@@ -1,17 +1,16 @@
-"""Every change to moto's behaviour, in one place, each with its reason.
+"""Every change to moto's Step Functions, each with its reason.
 
-Each has a test (`tests/integration/local/test_moto_patches.py`) that fails once moto no longer needs it.
+Importing this takes longer than all the rest of the local AWS together, so the server does it when it first
+may be needed.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 from moto.core.config import default_user_config
-from moto.s3 import notifications
 from moto.stepfunctions.parser.asl.component.common.payload.payloadvalue.payloadbinding.payload_binding import (
     PayloadBindingStringExpressionSimple,
 )
@@ -35,8 +34,8 @@ _INDEFINITE = re.compile(r"\*|\.\.|\[\?|\[[^\]'\"]*[:,]")
 """Wildcards, descent, filters, slices and unions: what lets a JSONPath match more than one value."""
 
 
-def apply(*, invoke_async: Callable[[str, bytes], None]) -> None:
-    """Change moto in this process. `invoke_async(function_arn, payload)` takes S3's notifications."""
+def apply() -> None:
+    """Change moto in this process."""
     # moto only stores state machines unless it is asked to run them
     default_user_config["stepfunctions"] = {"execute_state_machine": True}
 
@@ -83,9 +82,3 @@ def apply(*, invoke_async: Callable[[str, bytes], None]) -> None:
         env.stack.append(json.loads(to_json_str(env.stack.pop())))
 
     StateTaskServiceAwsSdk._eval_service_task = eval_as_json
-
-    # moto runs functions in Docker, inside the request that put the object; AWS queues the event
-    def invoke_function(_account_id: str, event: Any, function_arn: str, _region: str) -> None:
-        invoke_async(function_arn, json.dumps(event).encode())
-
-    notifications._invoke_awslambda = invoke_function

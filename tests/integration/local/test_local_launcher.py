@@ -1,0 +1,163 @@
+"""The local AWS as a process of its own: how it starts, how it is found, and that it never outlives its use."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from urllib.request import urlopen
+
+import boto3
+import psutil
+import pytest
+from botocore.config import Config
+from waiting import gone, until
+
+from kennel.errors import KennelError
+from kennel.local import launcher
+
+
+def start(folder, **changes):
+    return launcher.start(folder, **{"region": "us-east-1", "port": 0, "outlive_us": False, **changes})
+
+
+@pytest.fixture
+def stopping():
+    """Local AWSs to stop at the end, whatever happens."""
+    started = []
+    yield started
+    for aws in started:
+        aws.stop()
+
+
+def client(aws, service):
+    return boto3.client(
+        service,
+        endpoint_url=aws.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id="x",
+        aws_secret_access_key="x",
+        config=Config(proxies={}),
+    )
+
+
+def test_it_is_started_found_used_and_stopped(tmp_path, stopping):
+    assert launcher.find(tmp_path) is None
+    aws = start(tmp_path)
+    stopping.append(aws)
+    client(aws, "s3").create_bucket(Bucket="here")
+    found = launcher.find(tmp_path)
+    assert (found.pid, found.endpoint_url) == (aws.pid, aws.endpoint_url)
+    assert found.addresses() == {}
+    with pytest.raises(KennelError, match="works here already"):
+        start(tmp_path)
+    assert launcher.find(tmp_path).pid == aws.pid
+    found.stop()
+    assert gone(aws.pid)
+    assert launcher.find(tmp_path) is None
+
+
+def test_a_taken_port_is_a_clear_error(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(KennelError) as caught:
+            start(tmp_path, port=port)
+    assert f"port {port} is taken" in str(caught.value)
+    assert "choose another" in str(caught.value)
+    assert not (tmp_path / "server.json").exists()
+    children = psutil.Process().children(recursive=True)
+    assert not [child for child in children if str(tmp_path) in " ".join(child.cmdline())]
+
+
+def test_a_note_of_one_that_is_gone_is_no_hindrance(tmp_path, stopping):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    note = {"pid": 2**22 - 1, "endpoint_url": f"http://127.0.0.1:{port}"}
+    (tmp_path / "server.json").write_text(json.dumps(note))
+    assert launcher.find(tmp_path) is None
+    stopping.append(start(tmp_path))
+    assert launcher.find(tmp_path).pid == stopping[0].pid
+
+
+def test_it_ends_with_its_jobs_when_its_starter_is_killed(tmp_path):
+    script = """
+import sys, time
+from pathlib import Path
+from kennel.local import launcher
+aws = launcher.start(Path(sys.argv[1]), region="us-east-1", port=0, outlive_us=False)
+print(aws.pid, flush=True)
+time.sleep(300)
+"""
+    starter = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    pid = int(starter.stdout.readline())
+    aws = launcher.find(tmp_path)
+    client(aws, "s3").create_bucket(Bucket="bucket")
+    client(aws, "sagemaker").create_training_job(
+        TrainingJobName="job",
+        AlgorithmSpecification={"TrainingImage": "image", "TrainingInputMode": "File"},
+        RoleArn="arn:aws:iam::123456789012:role/kennel",
+        OutputDataConfig={"S3OutputPath": "s3://bucket/out"},
+        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+        StoppingCondition={"MaxRuntimeInSeconds": 600},
+    )
+    # the job is the real `train`, which imports for seconds before it finds that it has no data
+    jobs = until(lambda: psutil.Process(pid).children(recursive=True))
+    starter.kill()
+    starter.communicate()
+    until(lambda: gone(pid) and all(gone(job.pid) for job in jobs))
+
+
+def test_one_that_is_to_outlive_its_starter_does_so(tmp_path, stopping):
+    script = """
+import sys
+from pathlib import Path
+from kennel.local import launcher
+launcher.start(Path(sys.argv[1]), region="us-east-1", port=0, outlive_us=True)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=60)
+    aws = launcher.find(tmp_path)
+    stopping.append(aws)
+    assert not gone(aws.pid)
+    aws.stop()
+    assert gone(aws.pid)
+
+
+def served(tmp_path, *options):
+    command = [sys.executable, "-m", "kennel.local", "--port", "0", "--state-dir", str(tmp_path), *options]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    assert line.startswith("AWS is at http://127.0.0.1:")
+    return process, line.split()[3]
+
+
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGINT", "stdin"])
+def test_python_m_answers_and_ends_when_told(tmp_path, end):
+    process, url = served(tmp_path, *(["--until-stdin-ends"] if end == "stdin" else []))
+    with urlopen(f"{url}/_kennel") as answer:
+        assert json.load(answer)["pid"] == process.pid
+    begun = time.monotonic()
+    if end == "stdin":
+        process.stdin.close()
+    else:
+        os.kill(process.pid, signal.Signals[end])
+    assert process.wait(20) == 0
+    assert time.monotonic() - begun < 5
+    assert not (tmp_path / "server.json").exists()
+    process.stdout.close()
+
+
+def test_python_m_says_what_is_wrong_with_its_arguments(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "kennel.local", "--port", "many"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "invalid int value: 'many'" in done.stderr

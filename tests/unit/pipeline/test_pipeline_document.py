@@ -1,0 +1,95 @@
+"""kennel.pipeline.document: the execution's input, and that AWS would take every request made of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import state_machine
+
+import configurations
+from kennel import config
+from kennel.local.constraints import violations
+from kennel.pipeline import document
+from kennel.pipeline.resources import Names, Resources
+
+GOLDENS = Path(__file__).parents[2] / "goldens"
+CONTEXT = {"Execution": {"Name": "golden-20260101-120000"}, "State": {"RetryCount": 0}}
+LATER: dict[str, Any] = {
+    "TuningJob": {"BestTrainingJob": {"TunedHyperParameters": {"learning_rate": '"0.01"', "batch_size": '"32"'}}},
+    "PreviousEndpoint": {"EndpointConfigName": "golden-20251231-120000"},
+    "FunctionVersion": {"Version": "7"},
+    "Failure": {"Error": "States.TaskFailed", "Cause": "why"},
+}
+"""What states add to the input on the way."""
+
+
+def resources(name: str) -> Resources:
+    names = Names(name=name, account="123456789012", region="us-east-1")
+    return Resources(
+        names=names,
+        kms_key_arn=names.arn("kms", "key/00000000-0000-0000-0000-000000000000"),
+        subnets=("subnet-0000000000000000a", "subnet-0000000000000000b"),
+        security_groups=("sg-00000000000000000",),
+        topic_arn=names.arn("sns", f"{name}-failures"),
+        state_machine_arn=names.arn("states", f"stateMachine:{name}-pipeline"),
+    )
+
+
+def built(text: str, *, pretrained_uri: str = "") -> dict[str, Any]:
+    parsed = config.parse(text, where="some.toml")
+    return document.execution_input(
+        parsed, resources(parsed.name), data_uri="s3://bucket/data/1", pretrained_uri=pretrained_uri
+    )
+
+
+def test_input_is_the_golden_one(request):
+    found = built((GOLDENS / "config.toml").read_text(), pretrained_uri="s3://bucket/pretrained/1")
+    golden = GOLDENS / "input.json"
+    if request.config.getoption("--update-goldens"):
+        golden.write_text(json.dumps(found, indent=2) + "\n")
+    assert found == json.loads(golden.read_text()), "if that is meant: pytest --update-goldens tests/unit/pipeline"
+
+
+@pytest.mark.parametrize("name", state_machine.tasks())
+@pytest.mark.parametrize("file", ["local.toml", "aws.toml"])
+def test_aws_would_take_the_request_of_every_task(file, name):
+    task = state_machine.tasks()[name]
+    found = built((configurations.ROOT / "config" / file).read_text(), pretrained_uri="s3://bucket/pretrained/1")
+    found["Model"]["ModelDataUrl"] = "s3://bucket/models/x/output/model.tar.gz"
+    request = state_machine.resolved(task["Parameters"], {**found, **LATER}, CONTEXT)
+    service, operation = state_machine.call(task["Resource"])
+    if isinstance(request.get("Payload"), dict):
+        request["Payload"] = json.dumps(request["Payload"])  # the integration makes text of it
+    assert violations(state_machine.service_model(service).operation_model(operation).input_shape, request) == []
+
+
+def test_tuned_hyperparameters_are_not_static_ones_too():
+    found = built(configurations.text({"training.hyperparameters.batch_size": "16"}))
+    assert "batch_size" not in found["Tuning"]["HyperParameters"]
+    assert found["Training"]["HyperParameters"]["batch_size"] == "16"
+
+
+def test_ranges_go_under_their_kind_as_text():
+    changes = {"tuning.ranges.warm": {"type": "integer", "min": 2, "max": 5}}
+    ranges = built(configurations.text(changes))["Tuning"]["Config"]["ParameterRanges"]
+    assert ranges["IntegerParameterRanges"] == [
+        {"Name": "warm", "MinValue": "2", "MaxValue": "5", "ScalingType": "Auto"}
+    ]
+    assert [item["Name"] for item in ranges["ContinuousParameterRanges"]] == ["learning_rate"]
+    assert [item["Name"] for item in ranges["CategoricalParameterRanges"]] == ["batch_size"]
+
+
+def test_there_is_a_pretrained_channel_only_when_there_are_weights():
+    text = configurations.text()
+    assert [channel["ChannelName"] for channel in built(text)["Training"]["InputDataConfig"]] == ["training"]
+    with_weights = built(text, pretrained_uri="s3://bucket/pretrained/1")["Training"]["InputDataConfig"]
+    assert [channel["ChannelName"] for channel in with_weights] == ["training", "pretrained"]
+
+
+def test_every_path_that_the_definition_reads_is_in_the_input():
+    """A key of the input that the definition names, and that is missing, would fail an execution half-way."""
+    found = built(configurations.text())
+    for name in ("Tuning", "Training", "Quality", "Network", "Model", "Endpoint", "Scaling", "Function", "Uploads"):
+        assert found[name]
+        assert f"$.{name}." in json.dumps(state_machine.definition())
