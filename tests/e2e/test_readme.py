@@ -23,7 +23,7 @@ SMALL = {
     'source = "sample"': 'source = ".kennel/sample"',
     "max_jobs = 4": "max_jobs = 2",
     'image_size = "40"': 'image_size = "32"',
-    'epochs = "5"': 'epochs = "2"',
+    'epochs = "4"': 'epochs = "2"',
     "minimum_validation_accuracy = 0.5": "minimum_validation_accuracy = 0.0",
 }
 
