@@ -55,7 +55,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shell(script: str, checkout: Path) -> str:
     """Run a block as a person would paste it, stopping at the first error; return what it printed."""
-    environment = os.environ | {"PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}", "COLUMNS": "80"}
+    # a `make` around this test hands its own variables down, ARGS among them: a person's shell has none
+    clean = {k: v for k, v in os.environ.items() if k != "ARGS" and not k.startswith(("MAKE", "MFLAGS"))}
+    environment = clean | {"PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}", "COLUMNS": "80"}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=checkout,

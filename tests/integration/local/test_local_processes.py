@@ -112,7 +112,9 @@ def test_a_process_that_is_known_to_have_ended_leaves_no_pipe_open(rig, learn):
 
 def test_the_command_starts_with_the_signals_of_a_fresh_process(rig):
     rig.run("grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status").wait(10)
-    assert [line.split()[1] for line in rig.log.read_text().splitlines()] == ["0" * 16, "0" * 16]
+    blocked_and_ignored = [int(line.split()[1], 16) for line in rig.log.read_text().splitlines()]
+    # 1 to 31: what lies above is libc's own, and comes from whoever started the tests
+    assert [mask & 0x7FFFFFFF for mask in blocked_and_ignored] == [0, 0]
 
 
 def test_the_command_inherits_no_files_but_its_output(rig):
