@@ -289,7 +289,12 @@ def _metrics(values: Mapping[str, float]) -> str:
     parts = []
     for split, shown in (("train", ""), ("validation", "valid "), ("test", "test ")):
         named = (("loss", values.get(f"{split}:loss")), ("acc", values.get(f"{split}:accuracy")))
-        words = [f"{name} {value:.3f}" for name, value in named if value is not None]
+        # an exploding loss must not push its line over the edge
+        words = [
+            f"{name} {value:.3f}" if value < 1000 else f"{name} {value:.0e}"
+            for name, value in named
+            if value is not None
+        ]
         if words:
             parts.append(shown + " ".join(words))
     return " [dim]│[/] ".join(parts)
