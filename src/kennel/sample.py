@@ -112,8 +112,9 @@ class Summary:
 def generate(directory: Path, *, seed: int, classes: int = 10, per_split: Mapping[str, int] = PER_SPLIT) -> Summary:
     """Draws `classes` times `per_split` JPEGs into `directory`/<split>/NNN.Class_name/NNN.jpg.
 
-    A complete sample of the same request is reused; anything else that lies there is an
-    InvalidArguments, for it may be somebody's photographs. The directory appears complete or not at all.
+    A complete sample of the same request is reused, an untouched one of another request is replaced; anything else
+    that lies there is an InvalidArguments, for it may be somebody's photographs. The directory appears complete or
+    not at all.
     """
     if not 2 <= classes <= len(BREEDS):
         raise InvalidArguments(f"classes is {classes}", where="sample", hint=f"Ask for 2 to {len(BREEDS)} classes.")
@@ -139,14 +140,15 @@ def generate(directory: Path, *, seed: int, classes: int = 10, per_split: Mappin
         )
 
     if directory.exists() and any(directory.iterdir()):
-        digest = _digest(directory)
-        if _marker(directory) == {**request, "digest": digest}:
+        digest, marker = _digest(directory), _marker(directory)
+        if marker == {**request, "digest": digest}:
             return summary(digest, reused=True)
-        raise InvalidArguments(
-            "The directory holds something else than this sample.",
-            where=str(directory),
-            hint="Remove it, or name another directory.",
-        )
+        if marker is None or marker.get("digest") != digest:
+            raise InvalidArguments(
+                "The directory holds something else than an untouched sample.",
+                where=str(directory),
+                hint="Remove it, or name another directory.",
+            )
 
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
@@ -161,8 +163,10 @@ def generate(directory: Path, *, seed: int, classes: int = 10, per_split: Mappin
         digest = _digest(temporary)
         (temporary / MARKER).write_text(json.dumps({**request, "digest": digest}, indent=1) + "\n")
         temporary.chmod(0o755)
-        if directory.exists():
-            directory.rmdir()  # empty, or this fails
+        if directory.exists():  # empty, or an untouched sample of another request
+            replaced = temporary.with_name(f"{temporary.name}.replaced")
+            directory.rename(replaced)
+            shutil.rmtree(replaced)
         temporary.rename(directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -447,11 +451,12 @@ def _digest(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def _marker(directory: Path) -> object:
+def _marker(directory: Path) -> dict[str, object] | None:
     try:
-        return json.loads((directory / MARKER).read_text())
+        found = json.loads((directory / MARKER).read_text())
     except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 def main(arguments: list[str] | None = None) -> None:

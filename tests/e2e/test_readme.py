@@ -75,7 +75,12 @@ def shell(script: str, checkout: Path) -> str:
 
 def test_every_block_is_known_to_a_test() -> None:
     first_lines = [block.splitlines()[0] for block in BLOCKS]
-    assert first_lines == ["make run", "make test", 'make run ARGS="--keep --port 4566"']
+    assert first_lines == [
+        "make run",
+        "make test",
+        'make run ARGS="--data path/to/images"',
+        'make run ARGS="--keep --port 4566"',
+    ]
 
 
 def test_make_run_ends_with_an_answer_of_the_endpoint(checkout: Path) -> None:
@@ -91,8 +96,14 @@ def test_make_test_runs_pytest(checkout: Path) -> None:
     assert re.search(r"\d+ passed", printed)
 
 
+def test_a_folder_of_images_is_all_it_takes(checkout: Path) -> None:
+    shutil.copytree(checkout / ".kennel/sample", checkout / "path/to/images")
+    printed = shell(BLOCKS[2], checkout)
+    assert "answers the smoke test" in printed
+
+
 def test_the_tour_of_the_kept_system_works_line_by_line(checkout: Path) -> None:
-    tour = BLOCKS[2].replace("4566", str(free_port()))
+    tour = BLOCKS[3].replace("4566", str(free_port()))
     # the function answers the upload on its own time; a person is slower than this script
     tour = tour.replace("aws s3 cp s3://kennel-123456789012", "sleep 5; aws s3 cp s3://kennel-123456789012")
     printed = shell(tour, checkout)
