@@ -33,8 +33,11 @@ SPLITS: Final = ("train", "valid", "test")
 FAILURE_REASON_CHARACTERS: Final = 1024
 """How much of `output/failure` becomes FailureReason."""
 
-TRAINING_IMAGE_ENV: Final = {"SAGEMAKER_TRAINING_MODULE": "kennel.training.entry:main"}
-"""What `containers/training/Dockerfile` sets with ENV: the module that the `train` command calls."""
+NO_TELEMETRY_ENV: Final = {"ORT_DISABLE_TELEMETRY": "1"}
+"""ONNX Runtime's official builds since 1.29 report each model's shape and use to Microsoft unless this is set."""
+
+TRAINING_IMAGE_ENV: Final = {"SAGEMAKER_TRAINING_MODULE": "kennel.training.entry:main", **NO_TELEMETRY_ENV}
+"""What `containers/training/Dockerfile` sets with ENV: the module that the `train` command calls, and no reports."""
 
 RENDEZVOUS_PORT: Final = 7777
 """Port of the first host on which a multi-host training job meets (sagemaker-training's choice too)."""

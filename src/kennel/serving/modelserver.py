@@ -135,7 +135,7 @@ def layout(
             f"{MODEL_NAME}={MODEL_NAME}",
         ),
         # Java itself is told by a property; the workers, and what they start, read these.
-        environment={"TEMP": str(directory), "TMPDIR": str(directory)},
+        environment={"TEMP": str(directory), "TMPDIR": str(directory), **contract.NO_TELEMETRY_ENV},
         socket=socket,
     )
 
