@@ -16,10 +16,7 @@ from kennel import errors
 from kennel.contract import ContentType
 from kennel.serving import decode
 from kennel.serving.predictor import Predictor, default_top_k
-from kennel.serving.wire import dump, error_body
-
-SNIFFED: Final = "application/x-image"
-"""What SageMaker's clients send for an image of any type."""
+from kennel.serving.wire import SNIFFED, dump, error_body
 
 _KEYS: Final = ("image", "example", "top_k")
 

@@ -1,5 +1,7 @@
 """The one door of a serving instance: `GET /ping`, `POST /invocations`, and 404 for anything else.
 
+`PUT /invocations` is the same for an image of any kind: what `curl -T image.jpg` sends.
+
 It keeps from multi-model-server what that handles badly: oversized bodies, overload, content types it
 would act on, and everybody else's path. It must not look into a body; what a request means is the data
 plane's business.
@@ -20,7 +22,7 @@ from aiohttp import web
 from kennel import contract, errors
 from kennel.serving.backend import Reply
 from kennel.serving.health import Health
-from kennel.serving.wire import error_body
+from kennel.serving.wire import SNIFFED, error_body
 
 _RETRY_SECONDS: Final = "1"
 
@@ -101,7 +103,9 @@ class Gate:
                 case "GET", contract.PING_PATH:
                     return await self._ping()
                 case "POST", contract.INVOCATIONS_PATH:
-                    return await self._invoke(request)
+                    return await self._invoke(request, content_type=request.headers.get("Content-Type", ""))
+                case "PUT", contract.INVOCATIONS_PATH:
+                    return await self._invoke(request, content_type=request.headers.get("Content-Type", SNIFFED))
             raise errors.NotFound(
                 "there is nothing here",
                 hint=f"The paths are GET {contract.PING_PATH} and POST {contract.INVOCATIONS_PATH}.",
@@ -116,7 +120,7 @@ class Gate:
             raise errors.Unavailable("predictions do not succeed" if self._health.started else "the model is loading")
         return web.Response(body=b'{"status":"healthy"}', content_type="application/json")
 
-    async def _invoke(self, request: web.Request) -> web.Response:
+    async def _invoke(self, request: web.Request, *, content_type: str) -> web.Response:
         length = self._checked_length(request)
         if self._draining:
             raise errors.Unavailable("this instance is stopping", hint="Try again: another instance will answer.")
@@ -130,7 +134,7 @@ class Gate:
         self._idle.clear()
         try:
             body = await self._read(request)
-            reply = await self._ask(body, request.headers.get("Content-Type", ""))
+            reply = await self._ask(body, content_type)
         finally:
             self._requests -= 1
             self._bytes -= reserved

@@ -10,6 +10,9 @@ from kennel import errors
 CONTENT_TYPE_HEADER: Final = "x-kennel-content-type"
 """Carries the request's content type: multi-model-server would act on the real header (forms are a 500)."""
 
+SNIFFED: Final = "application/x-image"
+"""What SageMaker's clients send for an image of any type."""
+
 ANSWER_HEADER: Final = "x-kennel-answer"
 """Marks a response as our handler's own; the gate words every other one itself."""
 

@@ -219,6 +219,13 @@ def test_multi_model_servers_own_interfaces_are_out_of_reach(server, path):
         assert server.request(method, path)[0] == 404
 
 
+def test_onnx_runtime_is_told_not_to_report_in_every_worker(server):
+    workers = [pid for pid in server.tree() if b"model_service_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert workers
+    for pid in workers:
+        assert b"ORT_DISABLE_TELEMETRY=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
 def test_nothing_but_the_gate_listens_on_the_network(server):
     inodes = set()
     for pid in [server.process.pid, *server.tree()]:

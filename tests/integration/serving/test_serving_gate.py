@@ -122,6 +122,19 @@ def test_every_other_path_and_method_is_not_found(method, path):
     serve(test)
 
 
+@pytest.mark.parametrize(
+    ("headers", "content_type"),
+    [(b"", "application/x-image"), (b"Content-Type: image/png\r\n", "image/png")],
+)
+def test_a_put_is_an_image_of_any_kind_unless_it_says_which(headers, content_type):
+    async def test(rig):
+        answer = await rig.raw(b"PUT /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n" + headers + b"\r\nab")
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert rig.backend.seen == [(b"ab", content_type)]
+
+    serve(test)
+
+
 def test_a_body_announced_as_too_large_is_refused_unread():
     async def test(rig):
         answer = await rig.raw(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 101\r\n\r\n")

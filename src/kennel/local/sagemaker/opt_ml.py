@@ -1,0 +1,45 @@
+"""The folder of one host of a training job, as the container contract has it under /opt/ml.
+
+Source: "How Amazon SageMaker provides training information" in the SageMaker developer guide.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+CHANNELS = "input/data"
+"""A folder per channel lies here."""
+
+_FOLDERS = ("input/config", CHANNELS, "model", "checkpoints", "output/data", "code")
+
+
+def write(
+    base: Path,
+    *,
+    host: str,
+    hosts: Sequence[str],
+    network_interface: str,
+    instance_type: str,
+    hyperparameters: Mapping[str, str],
+    channels: Mapping[str, str],
+) -> None:
+    """Make the folders and the configuration files. `channels` are names and their S3DistributionType."""
+    for name in _FOLDERS:
+        (base / name).mkdir(parents=True, exist_ok=True)
+    configuration = {
+        "hyperparameters": dict(hyperparameters),
+        "resourceconfig": {
+            "current_host": host,
+            "hosts": list(hosts),
+            "network_interface_name": network_interface,
+            "current_instance_type": instance_type,
+        },
+        "inputdataconfig": {
+            channel: {"TrainingInputMode": "File", "S3DistributionType": distribution, "RecordWrapperType": "None"}
+            for channel, distribution in channels.items()
+        },
+    }
+    for name, content in configuration.items():
+        (base / f"input/config/{name}.json").write_text(json.dumps(content))
