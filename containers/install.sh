@@ -1,16 +1,17 @@
 #!/bin/sh
-# Installs with pip into a folder of /opt so that the same inputs give the same bytes, whenever that is done.
+# Installs with pip into the environment /opt/venv of an image, as a layer of its own: a folder that is copied to /.
 #
-#   install.sh FOLDER PIP-ARGUMENTS…
+#   install.sh LAYER PIP-ARGUMENTS…
 #
-# The packages' own tests are left out. Bytecode is compiled here, for images are read-only: without time stamps
-# in it, in a fixed order. And every file gets one time, for a layer is a tar and holds them.
+# The same inputs give the same bytes, whenever that is done. Bytecode is compiled here, for images are read-only:
+# without time stamps in it, in a fixed order, under the name that a file will have. Every file and folder gets one
+# time, for a layer is a tar and holds them. The packages' own tests are left out.
 set -eu
-folder=$1
+layer=$1
 shift
 export PYTHONHASHSEED=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-pip --python /opt/venv/bin/python install --no-cache-dir --no-compile "$@"
-find "$folder" -type d -name tests -prune -exec rm -r {} +
-/opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash "$folder/lib" \
+pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --prefix "$layer/opt/venv" "$@"
+find "$layer" -type d -name tests -prune -exec rm -r {} +
+/opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash -s "$layer" -p / "$layer/opt/venv/lib" \
   || echo "What did not compile is for another Python; it stays as it is."
-find "$folder" -exec touch --no-dereference --date=@"${SOURCE_DATE_EPOCH:-0}" {} +
+find "$layer" -exec touch --no-dereference --date=@"${SOURCE_DATE_EPOCH:-0}" {} +

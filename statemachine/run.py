@@ -11,9 +11,10 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,7 @@ def main(argv: list[str]) -> int:
     console = Console(stderr=arguments.json)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        match arguments.verb:
-            case "status":
-                return status(arguments, console)
-            case "down":
-                return down(arguments, console)
-            case _:
-                return run(arguments, console)
+        return _VERBS[arguments.verb](arguments, console)
     except KennelError as error:
         complaints = Console(stderr=True)
         complaints.print("[bold red]error:[/]", end=" ")
@@ -81,18 +76,20 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     _writable(home.runs)
     with _alone(home):
         config = _with_data(config, home, console)
+        runtime = _runtime(config, home, arguments)
+        if runtime == "docker":
+            config = _with_built_images(config, console)
         with _aws(config, home, arguments, console) as used:
-            from kennel.pipeline import display, execution  # noqa: PLC0415
+            from kennel.pipeline import execution, shipping  # noqa: PLC0415
 
             aws = execution.client(config, used.endpoint_url)
+            if runtime is None:
+                config = shipping.with_pinned(aws, config, root=ROOT)
             result, folder = execution.run(config, aws, root=ROOT, runs=home.runs, console=console, now=datetime.now)
-            if arguments.json:
-                print(json.dumps(result, indent=2))
-            else:
-                console.print(display.summary(result, folder=_shown(folder)))
+            _show(result, folder, arguments, console)
             if used.stays:
                 _say_what_stays(console, config, used, result)
-    return 0 if result["status"] == "SUCCEEDED" else PipelineFailed.exit_code
+    return _status_of(result)
 
 
 def status(arguments: argparse.Namespace, console: Console) -> int:
@@ -146,6 +143,86 @@ def down(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def images(arguments: argparse.Namespace, console: Console) -> int:
+    """Build the images of this source."""
+    config = _config(arguments)
+    with _engine() as engine:
+        from kennel.pipeline import shipping  # noqa: PLC0415
+
+        built = shipping.build_all(engine, config, root=ROOT, settings=_build_settings(), console=console)
+    if arguments.json:
+        listed = [{"image": str(one.image), "id": one.id, "bytes": one.bytes, "seconds": one.seconds} for one in built]
+        print(json.dumps({"images": listed}, indent=2))
+    return 0
+
+
+def push(arguments: argparse.Namespace, console: Console) -> int:
+    """Bring the images of this source to the registry, built if need be; what is there already stays as it is."""
+    config, home = _config(arguments), Home(path=arguments.home.resolve())
+    _writable(home.path)
+    with _engine() as engine, _alone(home), _aws(config, home, arguments, console) as used:
+        from kennel.pipeline import execution, shipping  # noqa: PLC0415
+
+        pushed = shipping.push_all(
+            execution.client(config, used.endpoint_url),
+            engine,
+            config,
+            root=ROOT,
+            settings=_build_settings(),
+            hadolint=Path(sys.executable).with_name("hadolint"),
+            console=console,
+        )
+    if arguments.json:
+        listed = [
+            {"image": one.pinned, "tag": one.image.tag, "digest": one.digest, "bytes_sent": one.sent} for one in pushed
+        ]
+        print(json.dumps({"images": listed}, indent=2))
+    return 0
+
+
+def rollout(arguments: argparse.Namespace, console: Console) -> int:
+    """Give the endpoint another image or another model; train nothing."""
+    config, home = _config(arguments), Home(path=arguments.home.resolve())
+    _writable(home.runs)
+    if config.aws.endpoint_url == "local" and launcher.find(home.state_dir) is None:
+        raise InvalidArguments(
+            "no local AWS is up, and so no endpoint",
+            where=str(home.path),
+            hint='`make run ARGS="--keep"` leaves both up.',
+        )
+    _runtime(config, home, arguments)
+    with _alone(home), _aws(config, home, arguments, console) as used:
+        from kennel.pipeline import execution, resources  # noqa: PLC0415
+        from kennel.pipeline import images as sources  # noqa: PLC0415
+        from kennel.pipeline import rollout as rollouts  # noqa: PLC0415
+
+        aws = execution.client(config, used.endpoint_url)
+        now = execution.called(lambda: rollouts.current(aws, config.name))
+        wanted = execution.called(
+            lambda: rollouts.wanted(
+                aws,
+                now,
+                image=arguments.image or "",
+                model=arguments.model or "",
+                serving=config.images.serving,
+                serving_tag=sources.tags(config, ROOT).get("serving", ""),
+                names=resources.Names(name=config.name, account=aws.account, region=aws.region),
+                runs=home.runs,
+            )
+        )
+        if wanted == now:
+            _say(console, f"The endpoint {config.name} serves that already: nothing to roll out.")
+            _say(console, f"  image {now.image}\n  model {now.model}")
+            if arguments.json:
+                print(json.dumps({"status": "UNCHANGED", "image": now.image, "model": now.model}, indent=2))
+            return 0
+        result, folder = execution.roll_out(
+            config, aws, wanted, root=ROOT, runs=home.runs, console=console, now=datetime.now
+        )
+        _show(result, folder, arguments, console)
+    return _status_of(result)
+
+
 # --- the steps of a run ---------------------------------------------------------------------------
 
 
@@ -156,6 +233,27 @@ class _Used:
     endpoint_url: str
     local: launcher.LocalAwsProcess | None
     stays: bool
+
+
+def _runtime(config: Config, home: Home, arguments: argparse.Namespace) -> str | None:
+    """What jobs and instances are in the local AWS that will be used; None where AWS is not a local one."""
+    if config.aws.endpoint_url != "local":
+        if arguments.runtime:
+            raise InvalidArguments(
+                "only the local AWS that is started here has a runtime to choose",
+                where=f"--runtime {arguments.runtime}",
+                hint=f"Leave it out: the endpoint is {config.aws.endpoint_url or 'AWS'}.",
+            )
+        return launcher.runtime_at(config.aws.endpoint_url)
+    if local := launcher.find(home.state_dir):
+        if arguments.runtime and local.runtime != arguments.runtime:
+            raise InvalidArguments(
+                f"a local AWS is up already at {local.endpoint_url}, and its runtime is {local.runtime}",
+                where=f"--runtime {arguments.runtime}",
+                hint="Leave --runtime out to use that one, or end it first: `make down`.",
+            )
+        return local.runtime
+    return config.aws.runtime
 
 
 @contextlib.contextmanager
@@ -175,7 +273,13 @@ def _aws(config: Config, home: Home, arguments: argparse.Namespace, console: Con
         yield _Used(endpoint_url=local.endpoint_url, local=local, stays=True)
         return
     with console.status("Starting the local AWS"):
-        local = launcher.start(home.state_dir, region=config.region, port=arguments.port, outlive_us=arguments.keep)
+        local = launcher.start(
+            home.state_dir,
+            region=config.region,
+            port=arguments.port,
+            outlive_us=arguments.keep,
+            runtime=config.aws.runtime,
+        )
     done = False
     try:
         yield _Used(endpoint_url=local.endpoint_url, local=local, stays=arguments.keep)
@@ -215,6 +319,19 @@ def _with_data(config: Config, home: Home, console: Console) -> Config:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, source=source))
 
 
+def _show(result: dict[str, Any], folder: Path, arguments: argparse.Namespace, console: Console) -> None:
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+        return
+    from kennel.pipeline import display  # noqa: PLC0415
+
+    console.print(display.summary(result, folder=_shown(folder)))
+
+
+def _status_of(result: dict[str, Any]) -> int:
+    return 0 if result["status"] == "SUCCEEDED" else PipelineFailed.exit_code
+
+
 def _say_what_stays(console: Console, config: Config, used: _Used, result: dict[str, Any]) -> None:
     url = used.endpoint_url
     lines = [""]
@@ -241,6 +358,31 @@ def _say_what_stays(console: Console, config: Config, used: _Used, result: dict[
         console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
+# --- images -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _engine() -> Iterator[Any]:
+    """The Docker engine, whose builds and pushes end with this block."""
+    from kennel import engine as engines  # noqa: PLC0415
+
+    with contextlib.closing(engines.connect()) as engine:
+        yield engine
+
+
+def _with_built_images(config: Config, console: Console) -> Config:
+    """The images as this machine's engine has them."""
+    with _engine() as engine:
+        from kennel.pipeline import shipping  # noqa: PLC0415
+
+        return shipping.with_built(engine, config, root=ROOT, settings=_build_settings(), console=console)
+
+
+def _build_settings() -> dict[str, str]:
+    """Package indexes of the user's own, as pip itself would find them."""
+    return {name: os.environ[name] for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL") if os.environ.get(name)}
+
+
 # --- small things -----------------------------------------------------------------------------------
 
 
@@ -250,8 +392,9 @@ def _parser() -> argparse.ArgumentParser:
         "verb",
         nargs="?",
         default="run",
-        choices=("run", "status", "down"),
-        help="run (default): tune, train, deploy, test; status: what runs; down: end it",
+        choices=tuple(_VERBS),
+        help="run (default): tune, train, deploy, test; status: what runs; down: end it; images: build them; "
+        "push: and bring them to ECR; rollout: give the endpoint another image or model",
     )
     parser.add_argument(
         "--config", type=Path, default=ROOT / "config" / "local.toml", help="default: config/local.toml"
@@ -259,6 +402,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", help="a folder or s3:// prefix with train/ valid/ test/ (default: data.source)")
     parser.add_argument("--endpoint-url", help="an AWS endpoint that runs already (default: aws.endpoint_url)")
     parser.add_argument("--port", type=int, default=0, help="of the local AWS; 0, the default, takes any free one")
+    parser.add_argument(
+        "--runtime",
+        choices=("process", "docker"),
+        help="what the local AWS runs jobs and instances in (default: aws.runtime)",
+    )
+    parser.add_argument(
+        "--image",
+        help="rollout: a tag or digest in the serving repository, or a whole reference (default: this source's)",
+    )
+    parser.add_argument(
+        "--model", help="rollout: an s3:// URI, an earlier execution, or a model.tar.gz (default: the one that serves)"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the local AWS and the endpoint up")
     parser.add_argument(
         "--home", type=Path, default=ROOT / ".kennel", help="where results and the local AWS lie (default: .kennel)"
@@ -284,7 +439,13 @@ def _config(arguments: argparse.Namespace) -> Config:
     if arguments.endpoint_url:
         if problem := configuration.endpoint_url_problem(arguments.endpoint_url):
             raise InvalidArguments(problem, where="--endpoint-url")
-        config = dataclasses.replace(config, aws=configuration.Aws(endpoint_url=arguments.endpoint_url))
+        aws = dataclasses.replace(config.aws, endpoint_url=arguments.endpoint_url)
+        config = dataclasses.replace(config, aws=aws)
+    if arguments.runtime:
+        config = dataclasses.replace(config, aws=dataclasses.replace(config.aws, runtime=arguments.runtime))
+    for option in ("image", "model"):
+        if getattr(arguments, option) is not None and arguments.verb != "rollout":
+            raise InvalidArguments("only rollout takes it", where=f"--{option}")
     return config
 
 
@@ -301,6 +462,10 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def _shown(path: Path) -> str:
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
@@ -309,6 +474,16 @@ def _shown(path: Path) -> str:
 
 def _interrupt(_signal: int, _frame: Any) -> None:
     raise KeyboardInterrupt
+
+
+_VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
+    "run": run,
+    "status": status,
+    "down": down,
+    "images": images,
+    "push": push,
+    "rollout": rollout,
+}
 
 
 if __name__ == "__main__":

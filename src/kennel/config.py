@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kennel import contract
+from kennel import contract, references
 from kennel.errors import InvalidArguments
 
 
@@ -27,6 +27,9 @@ class Aws:
 
     endpoint_url: str
     """`local` starts one on 127.0.0.1; empty is AWS; anything else is an endpoint that already runs."""
+
+    runtime: Literal["process", "docker"]
+    """What the local AWS runs jobs and instances in: processes of this environment, or containers of the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +48,13 @@ class Images:
     """Which container images run."""
 
     training: str
-    """URI of the training image."""
+    """The training image: the name of a repository, for the image of this very source; or an image as it is."""
 
     serving: str
-    """URI of the serving image."""
+    """The serving image, likewise."""
+
+    torch: Literal["cpu", "cuda"]
+    """Which build of torch the training image gets: `cuda` for instances with a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,6 +386,9 @@ def _contradictions(right: Mapping[str, Any]) -> Iterator[str]:
         yield f"name is {name!r}; it must be at most 12 lower-case letters, digits and single hyphens"
     if problem := endpoint_url_problem(right.get("aws.endpoint_url", "")):
         yield f"aws.endpoint_url {problem}"
+    for path in ("images.training", "images.serving"):
+        if problem := references.problem(right.get(path, "a")):
+            yield f"{path} {problem}"
     for lower, upper, why in _NOT_ABOVE:
         if lower in right and upper in right and right[lower] > right[upper]:
             yield f"{lower} is {right[lower]}, above {upper}, which is {right[upper]}{why}"

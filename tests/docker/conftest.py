@@ -5,13 +5,17 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker
 import pytest
 
+from kennel import config as configuration
 from kennel import engine as engines
 from kennel.errors import Unavailable
+from kennel.pipeline import images as ours
 
+ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = "127.0.0.1:5000"
 
 
@@ -48,3 +52,10 @@ def registry() -> str:
             return REGISTRY
     except (urllib.error.URLError, OSError):
         pytest.skip(f"no registry answers at {REGISTRY}: nothing about pushes was proven")
+
+
+@pytest.fixture(scope="session")
+def images(engine: docker.DockerClient) -> dict[str, ours.Built]:
+    """Part → our two images of this source, built unless the engine has them."""
+    config = configuration.parse((ROOT / "config" / "local.toml").read_text(), where="config/local.toml")
+    return {image.part: ours.build(engine, image, root=ROOT, say=print) for image in ours.of(config, ROOT)}

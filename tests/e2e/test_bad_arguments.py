@@ -154,6 +154,36 @@ def test_endpoint_url_that_is_none(home, tmp_path, small_data):
     assert "--endpoint-url: is '127.0.0.1:4566'; it must be an address" in said
 
 
+@pytest.mark.parametrize("option", ["--image", "--model"])
+def test_what_only_a_rollout_takes_is_refused_elsewhere(home, option):
+    assert f"{option}: only rollout takes it" in refused("run", option, "x", home=home)
+
+
+def test_runtime_of_an_aws_that_is_not_started_here(home):
+    said = refused("--endpoint-url", "http://127.0.0.1:9", "--runtime", "docker", home=home)
+    assert "--runtime docker: only the local AWS that is started here has a runtime" in said
+
+
+@pytest.mark.parametrize("verb", ["images", "push"])
+def test_images_without_an_engine(home, monkeypatch, verb):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    said = refused(verb, home=home, status=1)
+    assert "no Docker engine answers" in said
+    assert "`make run` alone needs no engine" in said
+
+
+def test_docker_runtime_without_an_engine(home, tmp_path, small_data, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    config = pipeline_runs.configuration(tmp_path / "c.toml", data=small_data)
+    assert "no Docker engine answers" in refused("--config", config, "--runtime", "docker", home=home, status=1)
+
+
+def test_rollout_without_a_local_aws(home):
+    said = refused("rollout", home=home)
+    assert f"{home}: no local AWS is up, and so no endpoint" in said
+    assert "--keep" in said
+
+
 def test_unknown_argument_is_refused_with_the_usage(home):
     code, _, err = pipeline_runs.run("--keeep", home=home)
     assert code == 2

@@ -172,3 +172,16 @@ def test_endpoint_urls_are_local_empty_or_addresses(url):
 @pytest.mark.parametrize("url", ["127.0.0.1:4566", "ftp://host", "http://", "http://a b"])
 def test_other_endpoint_urls_are_refused(url):
     assert repr(url) in (config.endpoint_url_problem(url) or "")
+
+
+@pytest.mark.parametrize("key", ["images.training", "images.serving"])
+def test_image_that_is_no_reference_is_named(key):
+    (problem,) = problems({key: "Kennel Serving"})
+    assert problem.startswith(f"{key} is 'Kennel Serving'; it must be a name")
+
+
+def test_runtime_and_torch_are_choices():
+    assert problems({"aws.runtime": "podman", "images.torch": "rocm"}) == (
+        "aws.runtime is 'podman'; it must be one of 'process', 'docker'",
+        "images.torch is 'rocm'; it must be one of 'cpu', 'cuda'",
+    )

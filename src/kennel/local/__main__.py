@@ -12,6 +12,10 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kennel.local.runtimes.runtime import Runtime
 
 
 def main() -> int:
@@ -21,6 +25,21 @@ def main() -> int:
     parser.add_argument("--region", default="us-east-1", help="the region it is (default: us-east-1)")
     parser.add_argument(
         "--state-dir", type=Path, default=Path(".kennel/local"), help="folder for jobs, logs and models it works on"
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=("process", "docker"),
+        default="process",
+        help="what jobs and instances are: processes of this environment, or containers (default: process)",
+    )
+    parser.add_argument(
+        "--host",
+        choices=("127.0.0.1", "0.0.0.0"),  # noqa: S104  (whoever asks by another name than loopback's is refused)
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 is for a container whose port is published on loopback",
+    )
+    parser.add_argument(
+        "--registry", default="", help="host and port of the registry that holds ECR's images (default: 127.0.0.1:5000)"
     )
     parser.add_argument("--until-stdin-ends", action="store_true", help="end when standard input does")
     arguments = parser.parse_args()
@@ -32,16 +51,23 @@ def main() -> int:
 
     # after the arguments: a typo in them should not wait for moto
     from kennel import errors  # noqa: PLC0415
-    from kennel.local.runtimes.process import ProcessRuntime  # noqa: PLC0415
+    from kennel.local.ecr import REGISTRY  # noqa: PLC0415
     from kennel.local.server import LocalAws  # noqa: PLC0415
 
     for name in ("no_proxy", "NO_PROXY"):  # our clients and moto's talk to ourselves
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
-    runtime = ProcessRuntime(random=random.SystemRandom(), environment=dict(os.environ))
     state_dir = arguments.state_dir.resolve()
     ready = state_dir / "server.json"
     try:
-        aws = LocalAws(port=arguments.port, state_dir=state_dir, region=arguments.region, runtime=runtime)
+        runtime = _runtime(arguments.runtime, state_dir)
+        aws = LocalAws(
+            port=arguments.port,
+            host=arguments.host,
+            state_dir=state_dir,
+            region=arguments.region,
+            runtime=runtime,
+            registry=arguments.registry or REGISTRY,
+        )
     except errors.KennelError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -56,6 +82,37 @@ def main() -> int:
     ready.unlink(missing_ok=True)
     aws.close()
     return 0
+
+
+def _runtime(name: str, state_dir: Path) -> Runtime:
+    """The runtime `name`. Raises KennelError where there is no engine for it, or another works for this folder."""
+    from kennel.local.runtimes.process import ProcessRuntime  # noqa: PLC0415
+
+    environment = dict(os.environ)
+    if name == "process":
+        return ProcessRuntime(random=random.SystemRandom(), environment=environment)
+    from kennel import engine, errors  # noqa: PLC0415
+    from kennel.local import launcher  # noqa: PLC0415
+    from kennel.local.runtimes.docker import DockerRuntime  # noqa: PLC0415
+    from kennel.local.runtimes.sizes import size_of  # noqa: PLC0415
+
+    if other := launcher.find(state_dir):  # whose containers would look like leftovers
+        raise errors.KennelError(
+            f"a local AWS works here already, at {other.endpoint_url}",
+            where=str(state_dir),
+            hint=f"Use that one, stop it (process {other.pid}), or choose another --state-dir.",
+        )
+    runtime = DockerRuntime(
+        state_dir=state_dir,
+        random=random.SystemRandom(),
+        connect=engine.connect,
+        size_of=size_of,
+        environment=environment,
+        user=f"{os.getuid()}:{os.getgid()}" if os.getuid() else "",
+    )
+    if swept := runtime.sweep():
+        logging.warning("removed %d containers and networks that an earlier local AWS of this folder had left", swept)
+    return runtime
 
 
 def _set_at_end_of(file: int, event: threading.Event) -> None:

@@ -11,7 +11,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from kennel.errors import KennelError
@@ -28,6 +29,9 @@ class LocalAwsProcess:
 
     endpoint_url: str
     pid: int
+    runtime: str
+    """What its jobs and instances are: `process` or `docker`."""
+
     process: subprocess.Popen[bytes] | None
 
     def stop(self) -> None:
@@ -59,10 +63,23 @@ def find(state_dir: Path) -> LocalAwsProcess | None:
         return None
     if status["pid"] != noted["pid"]:
         return None  # its port is somebody else's by now
-    return LocalAwsProcess(endpoint_url=noted["endpoint_url"], pid=noted["pid"], process=None)
+    runtime = status.get("runtime", "process")  # it may be of an older version
+    return LocalAwsProcess(endpoint_url=noted["endpoint_url"], pid=noted["pid"], runtime=runtime, process=None)
 
 
-def start(state_dir: Path, *, region: str, port: int, outlive_us: bool) -> LocalAwsProcess:
+def runtime_at(endpoint_url: str) -> str | None:
+    """What jobs and instances are at an endpoint, if a local AWS is behind it, whoever started it."""
+    if urlsplit(endpoint_url).hostname not in ("127.0.0.1", "localhost"):
+        return None
+    try:
+        return str(_status(endpoint_url.rstrip("/"))["runtime"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def start(
+    state_dir: Path, *, region: str, port: int, outlive_us: bool, runtime: Literal["process", "docker"] = "process"
+) -> LocalAwsProcess:
     """Start one and wait until it answers. It ends with this process, unless it is to `outlive_us`.
 
     Raises KennelError if it cannot start, or if another one works in `state_dir`.
@@ -77,7 +94,7 @@ def start(state_dir: Path, *, region: str, port: int, outlive_us: bool) -> Local
     note, log = state_dir / "server.json", state_dir / "server.log"
     note.unlink(missing_ok=True)
     command = [sys.executable, "-m", "kennel.local", "--port", str(port), "--region", region]
-    command += ["--state-dir", str(state_dir), *([] if outlive_us else ["--until-stdin-ends"])]
+    command += ["--state-dir", str(state_dir), "--runtime", runtime, *([] if outlive_us else ["--until-stdin-ends"])]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,

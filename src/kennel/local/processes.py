@@ -7,13 +7,32 @@ for what happens when this process dies first.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 _GUARD = Path(__file__).with_name("guard.py")
+_KILLED = 128 + signal.SIGKILL
+
+
+Fault = Literal["AlgorithmError", "ClientError", "InternalServerError"]
+"""Whose fault it was, in the words with which SageMaker begins a FailureReason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Why something ended, where more is known than its exit status.
+
+    `what` goes on after the name of the host or container: `was killed: out of memory`.
+    """
+
+    what: str
+    fault: Fault = "AlgorithmError"
 
 
 class Supervised:
@@ -45,6 +64,7 @@ class Supervised:
         finally:
             os.close(lifeline)
         self._grace = grace
+        self._asked_to_stop = False
         self._releasing = threading.Lock()
 
     @property
@@ -71,12 +91,20 @@ class Supervised:
 
     def ask_to_stop(self) -> None:
         """Begin to stop it (SIGTERM, `grace`, SIGKILL) and return at once."""
-        self._release()
+        if self.poll() is None:
+            self._asked_to_stop = True
+            self._release()
 
     def stop(self) -> int:
         """Stop it and everything below it; return its exit status."""
         self.ask_to_stop()
         return self.wait(self._grace + 30)
+
+    def cause(self) -> Cause | None:
+        """Of one that has ended: what is known beyond its exit status."""
+        if self._asked_to_stop and self.poll() == _KILLED:
+            return Cause(what=f"did not end within {self._grace:.0f} s of SIGTERM and was killed")
+        return None
 
     def _release(self) -> None:
         """Close our end of the lifeline, which asks the guard to stop."""

@@ -1,7 +1,7 @@
 """One AWS endpoint on 127.0.0.1: wires the services that are ours to moto's, and serves them over HTTP.
 
 The service comes from the request's signature, as moto reads it. Ours: SageMaker, its runtime, Lambda's data
-plane. Everything else is moto's. Nothing here decides what an API call means.
+plane, ECR's images. Everything else is moto's. Nothing here decides what an API call means.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ import boto3
 from botocore.config import Config
 from moto.awslambda.models import lambda_backends
 from moto.core.request import Request
+from moto.ecr.models import ecr_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Response
 
 from kennel import errors
+from kennel.local.ecr import REGISTRY, Ecr
 from kennel.local.function_registry import MotoRegistry
 from kennel.local.functions import Functions
 from kennel.local.logs import LogWriter
+from kennel.local.moto_patches.ecr import keep_images_at
 from kennel.local.moto_patches.s3 import send_notifications_to
 from kennel.local.runtimes.runtime import Runtime
 from kennel.local.sagemaker.arns import ACCOUNT, arns_of
@@ -37,7 +40,7 @@ from kennel.local.sagemaker.tuning_jobs import TuningJobs
 from kennel.local.wire import Service
 
 STATUS_PATH = "/_kennel"
-"""GET it for what no AWS API says: the process id, and where the instances of each endpoint listen."""
+"""GET it for what no AWS API says: the process id, the runtime, and where the instances of each endpoint listen."""
 
 _WITHOUT_STATE_MACHINES = ("s3", "sts", "iam", "logs", "lambda", "ecr")
 """Services that make no state machines. (S3 can start one, but somebody must have made it before.)"""
@@ -48,17 +51,26 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class LocalAws:
     """The local AWS. One per process: moto's state and settings are the process's."""
 
-    def __init__(self, *, port: int, state_dir: Path, region: str, runtime: Runtime) -> None:
-        """Bind 127.0.0.1:`port` (0: any free one). Raises KennelError if it is taken."""
+    def __init__(
+        self,
+        *,
+        port: int,
+        state_dir: Path,
+        region: str,
+        runtime: Runtime,
+        host: str = "127.0.0.1",
+        registry: str = REGISTRY,
+    ) -> None:
+        """Bind `host` (loopback, or 0.0.0.0) at `port` (0: any free one). Raises KennelError if it is taken."""
         self._moto = DomainDispatcherApplication(create_backend_app)
         try:
             self._server: BaseWSGIServer = make_server(
-                "127.0.0.1", port, self._answer, threaded=True, request_handler=_QuietHandler
+                host, port, self._answer, threaded=True, request_handler=_QuietHandler
             )
         except (OSError, SystemExit) as error:
             raise errors.KennelError(
                 f"port {port} is taken",
-                where=f"127.0.0.1:{port}",
+                where=f"{host}:{port}",
                 hint="Stop what listens there, or choose another: --port 0 takes any free one.",
             ) from error
         self.endpoint_url = f"http://127.0.0.1:{self._server.server_port}"
@@ -96,6 +108,13 @@ class LocalAws:
             log=logs.write,
         )
         send_notifications_to(self._functions.invoke_async)
+        keep_images_at(registry)
+        ecr = Ecr(
+            registry=registry,
+            account=ACCOUNT,
+            has_repository=lambda name: name in ecr_backends[ACCOUNT][region].repositories,
+        )
+        self._runtime_name = runtime.name
         self._patching = threading.Lock()
         self._patched = False
         sagemaker = self._training_jobs.operations | self._tuning_jobs.operations | self._endpoints.operations
@@ -104,6 +123,7 @@ class LocalAws:
             Service("sagemaker", sagemaker),
             Service("sagemaker-runtime", self._endpoints.runtime_operations),
             Service("lambda", self._functions.operations),
+            Service("ecr", ecr.operations),
         )
 
     def serve(self) -> None:
@@ -152,16 +172,23 @@ class LocalAws:
 
     def _ours(self, request: Request) -> Service | None:
         """The service of ours that answers the request; None if it is moto's."""
-        sagemaker, sagemaker_runtime, functions = self._services
+        sagemaker, sagemaker_runtime, functions, ecr = self._services
         match _signing_service(request):
             case "sagemaker":
                 return sagemaker if "X-Amz-Target" in request.headers else sagemaker_runtime
             case "lambda" if functions.answers(request):
                 return functions
+            case "ecr" if ecr.answers(request):
+                return ecr
         return None
 
     def _status(self) -> Response:
-        body = {"pid": os.getpid(), "endpoint_url": self.endpoint_url, "endpoints": self._endpoints.addresses()}
+        body = {
+            "pid": os.getpid(),
+            "endpoint_url": self.endpoint_url,
+            "runtime": self._runtime_name,
+            "endpoints": self._endpoints.addresses(),
+        }
         return Response(json.dumps(body), content_type="application/json")
 
 

@@ -1,7 +1,7 @@
 """Turns HTTP requests into checked API calls, and their results into HTTP responses.
 
-The services that are ours (SageMaker, its runtime, Lambda's data plane) are tables from operation name to a
-function of dictionaries in botocore's shapes. This module does for them what AWS does before it looks
+The services that are ours (SageMaker, its runtime, Lambda's data plane, ECR's images) are tables from operation
+name to a function of dictionaries in botocore's shapes. This module does for them what AWS does before it looks
 at a request: find the operation, parse it by botocore's service model, refuse what the model forbids.
 Routing, parsing and serializing are moto's, which reads the same models. No operation is known by name here.
 """

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
@@ -24,6 +25,7 @@ from rich.progress import (
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -156,6 +158,34 @@ def counting(console: Console, description: str) -> Iterator[Any]:
         yield lambda done, of: progress.update(task, completed=done, total=of)
 
 
+def line(console: Console, text: str) -> None:
+    """Say it as it is: names, paths and addresses are not folded, coloured or read as markup."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def sending(console: Console, description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for bytes: yields `advance(done, of)`. Off a terminal, the description alone."""
+    if not console.is_terminal:
+        line(console, description)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(escape(description), total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of or None)
+
+
+@contextmanager
+def steps(console: Console, description: str) -> Iterator[Callable[[str], None]]:
+    """What is being done, and the last line of its output: yields `say(line)`. Off a terminal, the first alone."""
+    if not console.is_terminal:
+        line(console, description)
+        yield lambda _: None
+        return
+    with console.status(escape(description)) as spinner:
+        room = max(console.width - len(description) - 6, 10)
+        yield lambda said: spinner.update(f"{escape(description)} [dim]{escape(said[:room])}[/]")
+
+
 def summary(result: dict[str, Any], *, folder: str) -> Group:
     """Everything worth knowing at the end, in 80 columns."""
     parts: list[Any] = [_states(result)]
@@ -163,6 +193,8 @@ def summary(result: dict[str, Any], *, folder: str) -> Group:
         parts.append(_leaderboard(result))
     if result["metrics"]:
         parts.append(_final_metrics(result))
+    if result.get("mode") == "rollout":
+        parts.append(_rolled_out(result))
     if result["prediction"]:
         parts.append(_prediction(result))
     if failure := result.get("failure"):
@@ -217,6 +249,15 @@ def _final_metrics(result: dict[str, Any]) -> Group:
     for name, value in result["metrics"].items():
         table.add_row(name, f"{value:.4f}")
     return _titled(title, table)
+
+
+def _rolled_out(result: dict[str, Any]) -> Group:
+    table = Table.grid(padding=(0, 1))
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row("image", Text(result["images"]["serving"]))
+    table.add_row("model", Text(result["model"]))
+    return _titled("Rolled out", table)
 
 
 def _prediction(result: dict[str, Any]) -> Group:

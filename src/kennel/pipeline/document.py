@@ -15,7 +15,6 @@ def execution_input(config: Config, resources: Resources, *, data_uri: str, pret
     """What `statemachine/pipeline.asl.json` takes. `data_uri` and `pretrained_uri` (or "") are s3:// prefixes."""
     names = resources.names
     hyperparameters = {**config.training.hyperparameters, "seed": str(config.seed)}
-    endpoint = config.name
     return {
         "Mode": "train",
         "Tuning": {
@@ -49,6 +48,20 @@ def execution_input(config: Config, resources: Resources, *, data_uri: str, pret
             "RoleArn": names.role_arn("training"),
         },
         "Quality": {"MinimumValidationAccuracy": config.quality.minimum_validation_accuracy},
+        **_deployment(config, resources, image=config.images.serving),
+    }
+
+
+def rollout_input(config: Config, resources: Resources, *, image: str, model_uri: str) -> dict[str, Any]:
+    """What it takes in Mode `rollout`: nothing about training, and the model that is there already."""
+    deployment = _deployment(config, resources, image=image)
+    return {"Mode": "rollout", **deployment, "Model": {**deployment["Model"], "ModelDataUrl": model_uri}}
+
+
+def _deployment(config: Config, resources: Resources, *, image: str) -> dict[str, Any]:
+    """What both modes take: the endpoint and all that comes after it."""
+    names, endpoint = resources.names, config.name
+    return {
         "Network": {
             "VpcConfig": {
                 "Subnets": list(resources.subnets),
@@ -56,7 +69,7 @@ def execution_input(config: Config, resources: Resources, *, data_uri: str, pret
             },
             "KmsKeyId": resources.kms_key_arn,
         },
-        "Model": {"Image": config.images.serving, "Environment": {}, "RoleArn": names.role_arn("serving")},
+        "Model": {"Image": image, "Environment": {}, "RoleArn": names.role_arn("serving")},
         "Endpoint": {
             "Name": endpoint,
             "Variant": VARIANT,

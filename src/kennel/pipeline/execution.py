@@ -5,6 +5,7 @@ Knows nothing of where the AWS came from, nor of arguments and exit statuses.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from rich.console import Console
 from kennel import contract
 from kennel.config import Config
 from kennel.errors import PipelineFailed
-from kennel.pipeline import data, display, document, function_package, resources, result, watch
+from kennel.pipeline import data, display, document, function_package, resources, result, rollout, watch
 from kennel.pipeline.aws import Aws
 from kennel.pipeline.events import ExecutionEnded
 
@@ -40,14 +41,45 @@ def run(
     refuses a call; an execution that fails is a result like any other. On KeyboardInterrupt the execution is stopped.
     """
     found = _prepared(config, aws, root=root, console=console)
-    execution_input = _input(config, aws, found, console)
+    asked = _input(config, aws, found, console)
+    return _executed(config, aws, found, asked, runs=runs, console=console, now=now)
+
+
+def roll_out(
+    config: Config,
+    aws: Aws,
+    wanted: rollout.Serving,
+    *,
+    root: Path,
+    runs: Path,
+    console: Console,
+    now: Callable[[], datetime],
+) -> tuple[dict[str, Any], Path]:
+    """Likewise, but the endpoint gets the image and the model that are `wanted`, and nothing is trained."""
+    images = dataclasses.replace(config.images, serving=wanted.image)
+    config = dataclasses.replace(config, images=images)
+    found = _prepared(config, aws, root=root, console=console)
+    asked = document.rollout_input(config, found, image=wanted.image, model_uri=wanted.model)
+    return _executed(config, aws, found, asked, runs=runs, console=console, now=now)
+
+
+def _executed(
+    config: Config,
+    aws: Aws,
+    found: resources.Resources,
+    asked: dict[str, Any],
+    *,
+    runs: Path,
+    console: Console,
+    now: Callable[[], datetime],
+) -> tuple[dict[str, Any], Path]:
     name = f"{config.name}-{now():%Y%m%d-%H%M%S}"
     folder = runs / name
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     started = called(
         lambda: aws.client("stepfunctions").start_execution(
-            stateMachineArn=found.state_machine_arn, name=name, input=json.dumps(execution_input)
+            stateMachineArn=found.state_machine_arn, name=name, input=json.dumps(asked)
         )
     )
     arn = started["executionArn"]
@@ -101,6 +133,7 @@ def _prepared(config: Config, aws: Aws, *, root: Path, console: Console) -> reso
                 name=config.name,
                 function_zip=function_package.function_zip(root),
                 definition=(root / "statemachine" / "pipeline.asl.json").read_text(encoding="utf-8"),
+                images={"training": config.images.training, "serving": config.images.serving},
                 reads=elsewhere,
                 say=lambda what: spinner.update(f"Preparing {what}"),
             )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from kennel import contract
@@ -37,12 +38,21 @@ def trust(part: str) -> dict[str, Any]:
 
 
 def by_role(
-    names: _Names, *, topic_arn: str, kms_key_arn: str, reads: tuple[str, ...] = ()
+    names: _Names,
+    *,
+    topic_arn: str,
+    kms_key_arn: str,
+    repositories: Mapping[str, str],
+    reads: tuple[str, ...] = (),
 ) -> dict[str, dict[str, Any]]:
-    """The policy of each part's role. `reads` are s3:// prefixes outside our bucket that training reads."""
+    """The policy of each part's role.
+
+    `repositories` are the ARNs of the repositories of the training and the serving image, `reads` s3:// prefixes
+    outside our bucket that training reads.
+    """
     statements = {
-        "training": _training(names, reads),
-        "serving": _serving(names),
+        "training": _training(names, repositories["training"], reads),
+        "serving": _serving(names, repositories["serving"]),
         "function": _function(names),
         "states": _states(names, topic_arn=topic_arn, kms_key_arn=kms_key_arn),
     }
@@ -59,7 +69,7 @@ def _objects(names: _Names, *prefixes: str) -> list[str]:
     return [f"arn:aws:s3:::{names.bucket}/{prefix}*" for prefix in prefixes]
 
 
-def _job_basics(names: _Names) -> list[dict[str, Any]]:
+def _job_basics(names: _Names, repository: str) -> list[dict[str, Any]]:
     """What every container of SageMaker in a VPC needs: its log, its image, its network interface."""
     return [
         _allow(
@@ -68,7 +78,7 @@ def _job_basics(names: _Names) -> list[dict[str, Any]]:
         ),
         _allow(
             ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-            names.arn("ecr", f"repository/{names.name}-*"),
+            repository,
         ),
         # these know no resource
         _allow(
@@ -88,7 +98,7 @@ def _job_basics(names: _Names) -> list[dict[str, Any]]:
     ]
 
 
-def _training(names: _Names, reads: tuple[str, ...]) -> list[dict[str, Any]]:
+def _training(names: _Names, repository: str, reads: tuple[str, ...]) -> list[dict[str, Any]]:
     places = [uri.removeprefix("s3://").rstrip("/") for uri in reads]
     buckets = sorted({names.bucket, *(place.partition("/")[0] for place in places)})
     return [
@@ -99,12 +109,12 @@ def _training(names: _Names, reads: tuple[str, ...]) -> list[dict[str, Any]]:
         ),
         _allow(["s3:PutObject"], *_objects(names, "models/")),
         _allow(["s3:ListBucket"], *(f"arn:aws:s3:::{bucket}" for bucket in buckets)),
-        *_job_basics(names),
+        *_job_basics(names, repository),
     ]
 
 
-def _serving(names: _Names) -> list[dict[str, Any]]:
-    return [_allow(["s3:GetObject"], *_objects(names, "models/")), *_job_basics(names)]
+def _serving(names: _Names, repository: str) -> list[dict[str, Any]]:
+    return [_allow(["s3:GetObject"], *_objects(names, "models/")), *_job_basics(names, repository)]
 
 
 def _function(names: _Names) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What an execution needs to exist before it starts: bucket, key, network, roles, topic, function, state machine.
+"""What an execution needs to exist: bucket, key, network, roles, topic, repositories, function, state machine.
 
 Every call can be repeated: what exists is updated to what is asked for. The names derive from the configuration's
 name, so two configurations do not meet.
@@ -7,14 +7,14 @@ name, so two configurations do not meet.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from kennel import contract
-from kennel.pipeline import policies
+from kennel import contract, references
+from kennel.pipeline import ecr, policies
 from kennel.pipeline.aws import Aws
 
 FUNCTION_ALIAS = "live"
@@ -77,10 +77,15 @@ def deploy(
     name: str,
     function_zip: bytes,
     definition: str,
+    images: Mapping[str, str],
     reads: tuple[str, ...],
     say: Callable[[str], None],
 ) -> Resources:
-    """Make it all exist; `say` is told each step. `reads` are s3:// prefixes of others that training reads."""
+    """Make it all exist; `say` is told each step.
+
+    `images` are the training and the serving image, which their roles may pull; `reads` are s3:// prefixes of
+    others that training reads.
+    """
     names = Names(name=name, account=aws.account, region=aws.region)
     say(f"bucket {names.bucket}")
     _bucket(aws, names)
@@ -89,7 +94,13 @@ def deploy(
     subnets, security_groups = _network(aws, name)
     topic_arn = aws.client("sns").create_topic(Name=f"{name}-failures")["TopicArn"]
     say("roles")
-    granted = policies.by_role(names, topic_arn=topic_arn, kms_key_arn=kms_key_arn, reads=reads)
+    granted = policies.by_role(
+        names,
+        topic_arn=topic_arn,
+        kms_key_arn=kms_key_arn,
+        repositories=_repositories(aws, names, images),
+        reads=reads,
+    )
     for part, policy in granted.items():
         _role(aws, names, part, policy)
     say(f"function {names.function}")
@@ -200,6 +211,17 @@ def _security_group(ec2: Any, name: str, vpc: str, tags: list[dict[str, str]]) -
 
 def _tag(kind: str, tags: list[dict[str, str]]) -> dict[str, Any]:
     return {"ResourceType": kind, "Tags": tags}
+
+
+def _repositories(aws: Aws, names: Names, images: Mapping[str, str]) -> dict[str, str]:
+    """The ARN of each image's repository. One without a registry is in ours, where it can be pushed to from now on."""
+    found = {}
+    for part, image in images.items():
+        reference = references.parse(image)
+        if not reference.registry:
+            ecr.ensure_repository(aws, reference.repository)
+        found[part] = ecr.repository_arn(reference, account=names.account, region=names.region)
+    return found
 
 
 def _role(aws: Aws, names: Names, part: str, policy: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ def gather(aws: Aws, *, execution_arn: str, runs: list[history.StateRun]) -> dic
     name = execution["name"]
     result: dict[str, Any] = {
         "execution": name,
+        "mode": asked["Mode"],
         "status": execution["status"],
         "definition_sha256": hashlib.sha256(machine["definition"].encode()).hexdigest(),
         "started": execution["startDate"].isoformat(),
@@ -38,6 +39,7 @@ def gather(aws: Aws, *, execution_arn: str, runs: list[history.StateRun]) -> dic
             }
             for run in runs
         ],
+        "images": _images(asked),
         **_tuning(sagemaker, name),
         "metrics": {},
         "hosts": 0,
@@ -45,6 +47,8 @@ def gather(aws: Aws, *, execution_arn: str, runs: list[history.StateRun]) -> dic
         "endpoint": None,
         "prediction": [],
     }
+    if given := asked["Model"].get("ModelDataUrl"):
+        result["model"] = given
     jobs = sagemaker.list_training_jobs(NameContains=f"{name}-train-")["TrainingJobSummaries"]
     for summary in sorted(jobs, key=lambda job: job["CreationTime"]):  # a retry's job comes last and counts
         job = sagemaker.describe_training_job(TrainingJobName=summary["TrainingJobName"])
@@ -65,8 +69,8 @@ def gather(aws: Aws, *, execution_arn: str, runs: list[history.StateRun]) -> dic
 
 
 def save(result: dict[str, Any], aws: Aws, folder: Path) -> None:
-    """Keep the result and the model under `folder`; each file appears complete or not at all."""
-    if model := result.get("model"):
+    """Keep the result and a new model under `folder`; each file appears complete or not at all."""
+    if (model := result.get("model")) and "training_job" in result:
         bucket, _, key = model.removeprefix("s3://").partition("/")
         partial = folder / f".{contract.ARTEFACT_NAME}.partial"
         aws.client("s3").download_file(bucket, key, str(partial))
@@ -83,6 +87,12 @@ def write_json(path: Path, value: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def _images(asked: dict[str, Any]) -> dict[str, str]:
+    """The images that ran, as the input of the execution names them."""
+    training = asked.get("Training", {}).get("AlgorithmSpecification", {}).get("TrainingImage")
+    return {**({"training": training} if training else {}), "serving": asked["Model"]["Image"]}
 
 
 def _tuning(sagemaker: Any, name: str) -> dict[str, Any]:

@@ -72,27 +72,45 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(E["PORT"])), Handler).serve_fo
 """
 
 
-class FakeRuntime:
+class FakeHosts:
     network_interface = "lo"
+
+    def __init__(self, names, start):
+        self.names = names
+        self._start = start
+        self.closed = False
+
+    def start(self, index, *, base_dir, log, environment):
+        assert not self.closed
+        return self._start(PRELUDE + environment["SCRIPT"], base_dir, log, environment)
+
+    def close(self):
+        self.closed = True
+
+
+class FakeRuntime:
+    name = "process"
 
     def __init__(self, grace=1.0):
         self.grace = grace
         self.started = []
+        self.asked = []
+        self.jobs = []
         self._numbers = itertools.count(1)
 
-    def addresses(self, count):
+    def hosts(self, *, count, **asked):
+        self.asked.append(asked)
         number = next(self._numbers)
-        return [f"127.1.{number}.{host}" for host in range(1, count + 1)]
+        self.jobs.append(FakeHosts([f"127.1.{number}.{host}" for host in range(1, count + 1)], self._start))
+        return self.jobs[-1]
 
-    def start_host(self, *, base_dir, log, environment):
-        return self._start(PRELUDE + environment["SCRIPT"], base_dir, log, environment)
-
-    def start_instance(self, *, model_dir, log, environment):
+    def start_instance(self, *, model_dir, log, environment, **asked):
+        self.asked.append(asked)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         process = self._start(SERVER, model_dir, log, {**environment, "PORT": str(port)})
-        return process, f"http://127.0.0.1:{port}"
+        return process, lambda: f"http://127.0.0.1:{port}"
 
     def _start(self, script, cwd, log, environment):
         process = Supervised(

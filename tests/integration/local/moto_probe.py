@@ -87,9 +87,10 @@ def main():
     patched = sys.argv[1:] == ["patched"]
     events = []
     if patched:
-        from kennel.local.moto_patches import s3, step_functions
+        from kennel.local.moto_patches import ecr, s3, step_functions
 
         step_functions.apply()
+        ecr.keep_images_at("127.0.0.1:5999")
         s3.send_notifications_to(lambda arn, payload: events.append((arn, json.loads(payload))))
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
@@ -137,6 +138,7 @@ def main():
         {"Type": "Pass", "Parameters": {"text.$": "States.Format('{}', $.Buckets[0].CreationDate)"}},
     )
     seen["notification"] = put_with_notification(probe) | {"given to us": len(events)}
+    seen["repository"] = probe.client("ecr").create_repository(repositoryName="repo")["repository"]["repositoryUri"]
     print(json.dumps(seen))
     sys.stdout.flush()
     os._exit(0)

@@ -26,12 +26,13 @@ class Hosting:
         self.runtime = aws.client("sagemaker-runtime", read_timeout=30)
         self.names = []
 
-    def config(self, *, data="model.tar.gz", count=1, start_seconds=60, **environment):
+    def config(self, *, data="model.tar.gz", count=1, start_seconds=60, isolated=False, **environment):
         name = self.aws.name("hosted")
         state = self.folder / name
         self.api.create_model(
             ModelName=name,
             ExecutionRoleArn=ROLE,
+            EnableNetworkIsolation=isolated,
             PrimaryContainer={
                 "Image": IMAGE,
                 "ModelDataUrl": f"s3://bucket/{data}",
@@ -94,6 +95,12 @@ def test_an_endpoint_is_created_and_answers(hosting):
     (variant,) = endpoint["ProductionVariants"]
     assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (1, 1)
     assert re.fullmatch(r"I am \d+ w1", hosting.ask(name))
+
+
+def test_the_runtime_is_told_what_the_model_and_the_variant_ask_for(hosting):
+    name = hosting.in_service(isolated=True)
+    (asked,) = (asked for asked in hosting.aws.runtime.asked if asked.get("endpoint") == name)
+    assert (asked["isolated"], asked["instance_type"], asked["image"]) == (True, "ml.m5.large", IMAGE)
 
 
 def test_what_an_instance_prints_is_in_cloudwatch_logs(hosting):

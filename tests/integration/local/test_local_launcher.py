@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import boto3
 import psutil
@@ -161,3 +161,32 @@ def test_python_m_says_what_is_wrong_with_its_arguments(tmp_path):
     )
     assert done.returncode == 2
     assert "invalid int value: 'many'" in done.stderr
+
+
+def test_without_an_engine_the_docker_runtime_is_a_clear_error_before_it_listens(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "kennel.local", "--port", "0", "--runtime", "docker", "--state-dir", str(tmp_path)],
+        env={**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/no-engine.sock"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("no Docker engine answers: ")
+    assert "Start Docker" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "server.json").exists()
+
+
+def test_it_says_which_runtime_it_has_and_can_listen_on_every_address(tmp_path, stopping):
+    process, url = served(tmp_path, "--host", "0.0.0.0", "--until-stdin-ends")
+    stopping.append(launcher.find(tmp_path))
+    assert stopping[0].runtime == "process"
+    port = int(url.rpartition(":")[2])
+    # not the address of its own clients; the name is loopback's, as whoever publishes its port asks for
+    with urlopen(Request(f"http://127.0.0.2:{port}/_kennel", headers={"Host": "localhost"})) as answer:
+        assert json.load(answer)["runtime"] == "process"
+    process.stdin.close()
+    assert process.wait(20) == 0
+    process.stdout.close()

@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 from botocore.exceptions import ClientError
-from local_rig import wait_for
+from local_rig import IMAGE, wait_for
 from waiting import gone, until
 
 LOSS = (("loss", r"loss=([0-9.]+)"),)
@@ -164,7 +164,9 @@ say("ready"); time.sleep(300)
     name = aws.start_job(script)
     folder = aws.started(name)
     aws.sagemaker.stop_training_job(TrainingJobName=name)
-    assert aws.ended_job(name)["TrainingJobStatus"] == "Stopped"
+    job = aws.ended_job(name)
+    assert job["TrainingJobStatus"] == "Stopped"
+    assert job["FailureReason"] == "AlgorithmError: algo-1 did not end within 1 s of SIGTERM and was killed"
     (pid,) = folder.glob("*/grandchild")
     assert gone(int(pid.read_text()))
 
@@ -172,6 +174,35 @@ say("ready"); time.sleep(300)
 def test_a_job_over_its_time_is_stopped(aws):
     job = aws.job("time.sleep(300)", StoppingCondition={"MaxRuntimeInSeconds": 1})
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+
+
+def test_a_job_that_writes_more_than_its_volume_holds_is_stopped(aws):
+    script = """
+with (base / "checkpoints/big").open("wb") as file:
+    os.posix_fallocate(file.fileno(), 0, 1100 << 20)
+time.sleep(300)
+"""
+    name = aws.start_job(script)
+    job = aws.ended_job(name)
+    for big in (aws.server_dir / "training-jobs" / name).rglob("big"):
+        big.unlink()
+    assert (job["TrainingJobStatus"], job["FailureReason"]) == (
+        "Failed",
+        "ClientError: no space left on device: algo-1 has written 1.1 GiB to /opt/ml, and VolumeSizeInGB is 1",
+    )
+
+
+def test_the_runtime_is_told_what_the_request_asks_for(aws):
+    name = aws.start_job("model()", EnableNetworkIsolation=True)
+    aws.ended_job(name)
+    (asked,) = (asked for asked in aws.runtime.asked if asked.get("job") == name)
+    assert (asked["isolated"], asked["instance_type"], asked["image"]) == (True, "ml.m5.large", IMAGE)
+
+
+def test_what_the_hosts_had_in_common_is_given_back_however_a_job_ends(aws):
+    for script in ("model()", "fail('no')"):
+        aws.job(script)
+    assert [hosts.closed for hosts in aws.runtime.jobs[-2:]] == [True, True]
 
 
 def test_sharded_channels_are_disjoint_and_complete(aws):

@@ -64,6 +64,14 @@ def test_the_best_trial_has_the_best_objective_and_the_hyperparameters_that_gave
     assert own["TuningJobArn"] == job["HyperParameterTuningJobArn"]
 
 
+def test_trials_are_as_isolated_as_the_definition_asks_for(aws):
+    name = start(aws, PARABOLA, most=1, parallel=1, EnableNetworkIsolation=True)
+    assert ended(aws, name)["HyperParameterTuningJobStatus"] == "Completed"
+    (trial,) = trials(aws, name)
+    (asked,) = (asked for asked in aws.runtime.asked if asked.get("job") == trial["TrainingJobName"])
+    assert asked["isolated"] is True
+
+
 def test_as_many_trials_run_as_asked_for_and_no_more_at_once(aws):
     script = "say('t ' + str(time.monotonic())); time.sleep(0.3); say('t ' + str(time.monotonic())); " + PARABOLA
     name = start(aws, script, most=5, parallel=2)

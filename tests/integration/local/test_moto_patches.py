@@ -67,3 +67,8 @@ def test_timestamps_are_text_to_the_states_that_follow(plain, patched):
 def test_s3_gives_its_notifications_to_us(plain, patched):
     assert patched["notification"] == {"invoked by moto": 0, "given to us": 1}
     assert plain["notification"] == {"invoked by moto": 1, "given to us": 0}
+
+
+def test_repositories_are_where_images_are(plain, patched):
+    assert patched["repository"] == "127.0.0.1:5999/repo"
+    assert plain["repository"].endswith(".amazonaws.com/repo")

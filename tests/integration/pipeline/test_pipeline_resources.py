@@ -24,10 +24,19 @@ def aws() -> Iterator[Aws]:
     server.stop()
 
 
-def deployed(aws, *, name="kennel", code=b"", definition=DEFINITION, reads=()):
+IMAGES = {"training": "kennel-training", "serving": "127.0.0.1:5000/kennel-serving:1"}
+
+
+def deployed(aws, *, name="kennel", code=b"", definition=DEFINITION, reads=(), images=IMAGES):
     said: list[str] = []
     found = resources.deploy(
-        aws, name=name, function_zip=code or _zip(b"1"), definition=definition, reads=reads, say=said.append
+        aws,
+        name=name,
+        function_zip=code or _zip(b"1"),
+        definition=definition,
+        images=images,
+        reads=reads,
+        say=said.append,
     )
     assert said
     return found
@@ -188,3 +197,10 @@ def test_users_credentials_never_go_to_an_endpoint_that_is_not_aws(monkeypatch):
     signer = Aws(region="eu-west-1", endpoint_url="http://127.0.0.1:9").client("s3")._request_signer
     assert signer._credentials.access_key == "local"
     assert signer._credentials.token is None
+
+
+def test_repository_is_made_for_an_image_without_a_registry_and_for_no_other(aws):
+    deployed(aws, images={"training": "own-training:1", "serving": "127.0.0.1:5000/elsewhere:1"})
+    names = {found["repositoryName"] for found in aws.client("ecr").describe_repositories()["repositories"]}
+    assert "own-training" in names
+    assert "elsewhere" not in names

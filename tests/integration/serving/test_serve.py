@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from serving_artefacts import BLUE, GREEN, RED, network, picture, write_artefact
 
 from kennel import contract
+from serving_artefacts import BLUE, GREEN, RED, network, picture, write_artefact
 
 
 @dataclass

@@ -1,13 +1,13 @@
 import json
 
 import pytest
-from serving_artefacts import BLUE, GREEN, RED, network, picture, write_artefact
 
 from kennel import contract, errors
 from kennel.serving import decode
 from kennel.serving import model as models
 from kennel.serving.answer import DataPlane
 from kennel.serving.predictor import Predictor
+from serving_artefacts import BLUE, GREEN, RED, network, picture, write_artefact
 
 
 def test_a_sound_directory_is_read_in_full(tmp_path):

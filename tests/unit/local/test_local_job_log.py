@@ -6,6 +6,7 @@ import re
 import pytest
 
 from kennel import contract
+from kennel.local.processes import Cause
 from kennel.local.sagemaker.job_log import compiled, failure_reason, metrics
 from kennel.local.wire import ServiceError
 
@@ -55,6 +56,20 @@ def test_a_signal_comes_next(base):
     (base / "output/failure").write_text("\n")
     assert failure_reason(base, "algo-2", 139, []) == "AlgorithmError: algo-2 was killed by signal 11, exit code: 139"
     assert "out of memory?" in failure_reason(base, "algo-2", 137, [])
+
+
+def test_a_cause_comes_before_everything_with_what_the_script_left(base):
+    cause = Cause(what="was killed: out of memory; the limit is 8 GiB")
+    assert failure_reason(base, "algo-1", 137, ["last"], cause) == (
+        "AlgorithmError: algo-1 was killed: out of memory; the limit is 8 GiB, exit code: 137"
+    )
+    (base / "output/failure").write_text("MemoryError")
+    assert "8 GiB; it left: MemoryError, exit code: 137" in failure_reason(base, "algo-1", 137, [], cause)
+
+
+def test_what_is_not_the_scripts_fault_has_no_exit_code(base):
+    cause = Cause(what="did not start: no image", fault="ClientError")
+    assert failure_reason(base, "algo-1", 125, [], cause) == "ClientError: algo-1 did not start: no image"
 
 
 def test_the_last_lines_stand_for_a_reason_that_was_not_left(base):

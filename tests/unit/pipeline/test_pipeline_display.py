@@ -242,3 +242,34 @@ def test_failure_names_state_cause_job_and_log_without_walls_of_text():
     assert "line 24 [of]" not in text
     assert "toolkit" not in text
     assert len(text.splitlines()) < 50
+
+
+def test_summary_of_a_rollout_has_the_image_and_the_model_and_nothing_of_a_training():
+    image, model = f"registry.example/kennel-serving@sha256:{'0' * 64}", f"s3://bucket/{'m' * 80}/model.tar.gz"
+    text = summary(
+        mode="rollout", images={"serving": image}, model=model, objective=None, trials=[], metrics={}, hosts=0
+    )
+    plain = "".join(text.split())
+    assert "Rolledoutimage" + image in plain
+    assert "model" + model in plain
+    assert "Trials" not in text
+    assert "Final training" not in text
+    assert "answers the smoke test" in text
+
+
+def test_off_a_terminal_steps_and_bytes_are_one_line_each():
+    target = console()
+    with display.steps(target, "Building k:1") as say:
+        say("1/2 : FROM a")
+    with display.sending(target, "Pushing k:1") as advance:
+        advance(1, 2)
+    assert isinstance(target.file, io.StringIO)
+    assert target.file.getvalue().split("\n") == ["Building k:1", "Pushing k:1", ""]
+
+
+def test_on_a_terminal_the_last_line_of_a_step_is_shown_within_the_width():
+    target = console(terminal=True)
+    with display.steps(target, "Building k:1") as say:
+        say("2/2 RUN " + "x" * 200)
+    assert isinstance(target.file, io.StringIO)
+    assert "Building k:1" in target.file.getvalue()

@@ -51,6 +51,41 @@ def test_input_is_the_golden_one(request):
     assert found == json.loads(golden.read_text()), "if that is meant: pytest --update-goldens tests/unit/pipeline"
 
 
+def rolled_out(text: str) -> dict[str, Any]:
+    parsed = config.parse(text, where="some.toml")
+    image = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/kennel-serving@sha256:{'0' * 64}"
+    model = "s3://golden-123456789012-us-east-1/models/given/1/model.tar.gz"
+    return document.rollout_input(parsed, resources(parsed.name), image=image, model_uri=model)
+
+
+def test_input_of_a_rollout_is_the_golden_one(request):
+    found = rolled_out((GOLDENS / "config.toml").read_text())
+    golden = GOLDENS / "rollout-input.json"
+    if request.config.getoption("--update-goldens"):
+        golden.write_text(json.dumps(found, indent=2) + "\n")
+    assert found == json.loads(golden.read_text()), "if that is meant: pytest --update-goldens tests/unit/pipeline"
+
+
+def test_input_of_a_rollout_is_that_of_a_run_without_training_and_with_a_model():
+    text = configurations.text()
+    run, rollout = built(text), rolled_out(text)
+    assert run.keys() - rollout.keys() == {"Tuning", "Training", "Quality"}
+    assert {key for key in rollout if rollout[key] != run[key]} == {"Mode", "Model"}
+    assert rollout["Model"].keys() - run["Model"].keys() == {"ModelDataUrl"}
+
+
+def test_aws_would_take_the_requests_of_a_rollout():
+    found = rolled_out((configurations.ROOT / "config" / "aws.toml").read_text())
+    for name in state_machine.tasks().keys() - {"TuneHyperparameters", "TrainModel"}:
+        task = state_machine.tasks()[name]
+        request = state_machine.resolved(task["Parameters"], {**found, **LATER}, CONTEXT)
+        service, operation = state_machine.call(task["Resource"])
+        if isinstance(request.get("Payload"), dict):
+            request["Payload"] = json.dumps(request["Payload"])
+        shape = state_machine.service_model(service).operation_model(operation).input_shape
+        assert violations(shape, request) == [], name
+
+
 @pytest.mark.parametrize("name", state_machine.tasks())
 @pytest.mark.parametrize("file", ["local.toml", "aws.toml"])
 def test_aws_would_take_the_request_of_every_task(file, name):

@@ -8,6 +8,8 @@ from kennel.pipeline.resources import Names
 NAMES = Names(name="kennel", account="123456789012", region="eu-west-1")
 TOPIC, KEY = NAMES.arn("sns", "kennel-failures"), NAMES.arn("kms", "key/1")
 
+REPOSITORIES = {part: NAMES.arn("ecr", f"repository/kennel-{part}") for part in ("training", "serving")}
+
 KNOW_NO_RESOURCE = {
     "ecr:GetAuthorizationToken",
     "cloudwatch:PutMetricData",
@@ -29,7 +31,7 @@ IAM_NAMES = {
 
 
 def by_role(reads=()):
-    return policies.by_role(NAMES, topic_arn=TOPIC, kms_key_arn=KEY, reads=reads)
+    return policies.by_role(NAMES, topic_arn=TOPIC, kms_key_arn=KEY, repositories=REPOSITORIES, reads=reads)
 
 
 def statements():
@@ -93,3 +95,14 @@ def test_each_role_is_taken_by_one_service():
         (statement,) = policies.trust(role)["Statement"]
         assert statement["Principal"]["Service"].endswith(".amazonaws.com")
         assert statement["Action"] == "sts:AssumeRole"
+
+
+def test_each_job_s_role_may_pull_its_own_image_and_no_other():
+    for part in ("training", "serving"):
+        pulling = [item for item in by_role()[part]["Statement"] if "ecr:BatchGetImage" in item["Action"]]
+        assert [item["Resource"] for item in pulling] == [[REPOSITORIES[part]]]
+
+
+def test_no_role_may_push():
+    pushing = {"ecr:PutImage", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload"}
+    assert not [role for role, item in statements() if pushing & {*item["Action"]}]

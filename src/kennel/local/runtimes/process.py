@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -24,7 +25,7 @@ SERVING_GRACE_SECONDS = 30.0
 class ProcessRuntime:
     """Starts hosts of training jobs and instances of endpoints as processes."""
 
-    network_interface = "lo"
+    name = "process"
 
     def __init__(self, *, random: Random, environment: Mapping[str, str], threads: int | None = None) -> None:
         self._random = random
@@ -32,25 +33,27 @@ class ProcessRuntime:
         # two hosts or trials at a time is the common case: share the cores between them
         self._threads = threads or max(1, (os.cpu_count() or 2) // 2)
 
-    def addresses(self, count: int) -> list[str]:
-        """Names for the hosts of one job: loopback addresses of its own, so that jobs do not meet each other."""
+    def hosts(self, *, job: str, image: str, instance_type: str, count: int, isolated: bool) -> ProcessHosts:  # noqa: ARG002
+        """Hosts named by loopback addresses of this job's own, so that jobs do not meet each other."""
         while True:
             network = f"127.{self._random.randrange(1, 255)}.{self._random.randrange(255)}"
             if _is_free(f"{network}.1", contract.RENDEZVOUS_PORT):
-                return [f"{network}.{host}" for host in range(1, count + 1)]
+                return ProcessHosts(
+                    names=[f"{network}.{host}" for host in range(1, count + 1)], start_train=self._train
+                )
 
-    def start_host(self, *, base_dir: Path, log: Path, environment: Mapping[str, str]) -> Supervised:
-        """Start `train` for one host of a training job, with its /opt/ml at `base_dir`."""
-        return self._start(
-            "train",
-            {**contract.TRAINING_IMAGE_ENV, **environment, contract.BASE_DIR_ENV: str(base_dir)},
-            cwd=base_dir,
-            log=log,
-            grace=TRAINING_GRACE_SECONDS,
-        )
-
-    def start_instance(self, *, model_dir: Path, log: Path, environment: Mapping[str, str]) -> tuple[Supervised, str]:
-        """Start `serve` for one instance of an endpoint; return it and the URL at which it will answer."""
+    def start_instance(
+        self,
+        *,
+        endpoint: str,  # noqa: ARG002
+        image: str,  # noqa: ARG002
+        instance_type: str,  # noqa: ARG002
+        isolated: bool,  # noqa: ARG002
+        model_dir: Path,
+        log: Path,
+        environment: Mapping[str, str],
+    ) -> tuple[Supervised, Callable[[], str]]:
+        """Start `serve` for one instance of an endpoint, at a free port."""
         port = _free_port()
         process = self._start(
             "serve",
@@ -59,7 +62,16 @@ class ProcessRuntime:
             log=log,
             grace=SERVING_GRACE_SECONDS,
         )
-        return process, f"http://127.0.0.1:{port}"
+        return process, lambda: f"http://127.0.0.1:{port}"
+
+    def _train(self, base_dir: Path, log: Path, environment: Mapping[str, str]) -> Supervised:
+        return self._start(
+            "train",
+            {**contract.TRAINING_IMAGE_ENV, **environment, contract.BASE_DIR_ENV: str(base_dir)},
+            cwd=base_dir,
+            log=log,
+            grace=TRAINING_GRACE_SECONDS,
+        )
 
     def _start(self, command: str, environment: Mapping[str, str], *, cwd: Path, log: Path, grace: float) -> Supervised:
         scripts = Path(sys.executable).parent  # not resolved: the environment's own folder, not its base's
@@ -71,6 +83,22 @@ class ProcessRuntime:
             **environment,
         }
         return Supervised([str(scripts / command)], env=merged, cwd=cwd, log=log, grace=grace)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessHosts:
+    """The hosts of one job, each a process on the loopback interface."""
+
+    names: list[str]
+    start_train: Callable[[Path, Path, Mapping[str, str]], Supervised]
+    network_interface: str = "lo"
+
+    def start(self, index: int, *, base_dir: Path, log: Path, environment: Mapping[str, str]) -> Supervised:  # noqa: ARG002
+        """Start `train`; a host learns its name from its resourceconfig.json."""
+        return self.start_train(base_dir, log, environment)
+
+    def close(self) -> None:
+        """Nothing is left: loopback addresses need no giving back."""
 
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "JAVA_HOME", "CUDA_VISIBLE_DEVICES")

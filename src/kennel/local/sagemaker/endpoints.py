@@ -13,6 +13,7 @@ import logging
 import random
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 from kennel import archive, contract, errors
 from kennel.local.logs import LogWriter
-from kennel.local.runtimes.runtime import Runtime
+from kennel.local.runtimes.runtime import Process, Runtime
 from kennel.local.sagemaker.arns import Arn
 from kennel.local.sagemaker.fleet import Answer, Fleet, StartFailed
 from kennel.local.sagemaker.listing import listed
@@ -308,10 +309,7 @@ class Endpoints:
             try:
                 started.append(self._start_variant(endpoint, asked, number))
             except StartFailed as failure:
-                reason = (
-                    f"The primary container for production variant {asked['VariantName']} "
-                    f"did not pass the ping health check: {failure}"
-                )
+                reason = f"The primary container for production variant {asked['VariantName']} {failure}"
             except (ServiceError, errors.KennelError) as error:
                 reason = str(error)
             except Exception as error:  # whatever happened, the endpoint must leave its transition with a reason
@@ -333,7 +331,8 @@ class Endpoints:
 
     def _start_variant(self, endpoint: _Endpoint, asked: dict[str, Any], deployment: int) -> _Variant:
         name = endpoint.description["EndpointName"]
-        container = _named(self._models, asked, "Model")["PrimaryContainer"]
+        model = _named(self._models, asked, "Model")
+        container = model["PrimaryContainer"]
         folder = self._state_dir / name / f"{deployment}-{asked['VariantName']}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -345,11 +344,20 @@ class Endpoints:
         def write(instance: int, lines: list[str]) -> None:
             self._logs.write(_log_group(name), f"{stream}-{instance}", lines)
 
+        def begin(log: Path) -> tuple[Process, Callable[[], str]]:
+            return self._runtime.start_instance(
+                endpoint=name,
+                image=container["Image"],
+                instance_type=asked.get("InstanceType", ""),
+                isolated=model.get("EnableNetworkIsolation", False),
+                model_dir=folder / "model",
+                log=log,
+                environment=container.get("Environment", {}),
+            )
+
         fleet = Fleet(
-            runtime=self._runtime,
-            model_dir=folder / "model",
+            begin=begin,
             log_dir=folder,
-            environment=container.get("Environment", {}),
             on_lines=write,
             give_up=endpoint.gone,
             start_seconds=asked.get("ContainerStartupHealthCheckTimeoutInSeconds", _START_SECONDS),

@@ -16,10 +16,9 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
-from kennel import contract
+from kennel import contract, errors
 from kennel.local.logs import Tail
-from kennel.local.processes import Supervised
-from kennel.local.runtimes.runtime import Runtime
+from kennel.local.runtimes.runtime import Process
 
 _PING_SECONDS = 2.0
 """A container must answer /ping within 2 s (SageMaker's contract)."""
@@ -29,6 +28,7 @@ _INVOCATION_SECONDS = 60.0
 
 _DRAIN_SECONDS = 30.0
 _WATCH_SECONDS = 0.5
+_UNHEALTHY = "did not pass the ping health check"
 _MOST_BACKOFF_SECONDS = 30.0
 """Longest wait between attempts to replace an instance that does not start."""
 
@@ -47,37 +47,43 @@ class Answer:
 
 @dataclass
 class _Instance:
-    process: Supervised
-    url: str
+    number: int
+    process: Process
+    where: Callable[[], str]
     tail: Tail
+    url: str = ""
+    """Where it answers; empty while that is not known, which is before it is in service."""
+
     outstanding: int = 0
+
+    def healthy(self) -> bool:
+        """Whether it answers /ping."""
+        self.url = self.url or self.where()
+        return bool(self.url) and _healthy(self.url)
 
 
 class StartFailed(Exception):
-    """An instance did not answer /ping in time; says why."""
+    """An instance did not come into service; says how and why, to go on after the name of its container."""
 
 
 class Fleet:
     """Instances of one variant.
 
+    `begin(log)` starts one and returns it with what tells its URL (empty: not known yet);
     `on_lines(number, lines)` takes what instance `number` prints; a start ends when `give_up` is set.
     """
 
     def __init__(
         self,
         *,
-        runtime: Runtime,
-        model_dir: Path,
+        begin: Callable[[Path], tuple[Process, Callable[[], str]]],
         log_dir: Path,
-        environment: dict[str, str],
         on_lines: Callable[[int, list[str]], None],
         start_seconds: float,
         give_up: threading.Event,
     ) -> None:
-        self._runtime = runtime
-        self._model_dir = model_dir
+        self._start_one = begin
         self._log_dir = log_dir
-        self._environment = environment
         self._on_lines = on_lines
         self._start_seconds = start_seconds
         self._instances: list[_Instance] = []
@@ -158,19 +164,22 @@ class Fleet:
         number = self._started
         log = self._log_dir / f"instance-{number}.log"
         log.touch()
-        process, url = self._runtime.start_instance(model_dir=self._model_dir, log=log, environment=self._environment)
-        return _Instance(process=process, url=url, tail=Tail(log, lambda lines: self._on_lines(number, lines)))
+        process, where = self._start_one(log)
+        tail = Tail(log, lambda lines: self._on_lines(number, lines))
+        return _Instance(number=number, process=process, where=where, tail=tail)
 
     def _wait_until_healthy(self, instance: _Instance) -> None:
         deadline = time.monotonic() + self._start_seconds
-        while not _healthy(instance.url):
+        while not instance.healthy():
             status = instance.process.poll()
             if status is not None:
-                raise StartFailed(f"the container ended with exit code {status} before it answered /ping")
+                if cause := instance.process.cause():
+                    raise StartFailed(cause.what)
+                raise StartFailed(f"{_UNHEALTHY}: it ended with exit code {status} before it answered /ping")
             if time.monotonic() > deadline:
-                raise StartFailed(f"the container did not answer /ping with 200 within {self._start_seconds:.0f} s")
+                raise StartFailed(f"{_UNHEALTHY}: it did not answer /ping with 200 within {self._start_seconds:.0f} s")
             if self._give_up.wait(0.1) or self._closed.is_set():
-                raise StartFailed("the endpoint was deleted while it started")
+                raise StartFailed("was given up: the endpoint was deleted while it started")
 
     def _watch(self) -> None:
         """Replace instances that end; one that does not start is tried again, ever more slowly."""
@@ -180,6 +189,10 @@ class Fleet:
                 dead = [instance for instance in self._instances if instance.process.poll() is not None]
                 self._instances = [instance for instance in self._instances if instance not in dead]
                 missing = self._count - len(self._instances)
+            for instance in dead:
+                status, cause = instance.process.wait(), instance.process.cause()
+                what = cause.what if cause else f"ended with exit code {status}"
+                self._on_lines(instance.number, [f"kennel: the instance {what}; another replaces it"])
             _end_all(dead)
             replaced = [self._start_replacement() for _ in range(missing)]
             backoff = _WATCH_SECONDS if all(replaced) else min(backoff * 2, _MOST_BACKOFF_SECONDS)
@@ -187,13 +200,13 @@ class Fleet:
     def _start_replacement(self) -> bool:
         try:
             replacement = self._begin()
-        except OSError as error:  # no processes or files left: this may pass
-            self._on_lines(self._started, [f"kennel: replacement failed: {error}"])
+        except (OSError, errors.KennelError) as error:  # no processes, files, networks or engine left: this may pass
+            self._on_lines(self._started, [f"kennel: no replacement: {error}"])
             return False
         try:
             self._wait_until_healthy(replacement)
         except StartFailed as failure:
-            self._on_lines(self._started, [f"kennel: replacement failed: {failure}"])
+            self._on_lines(self._started, [f"kennel: the replacement {failure}"])
             _end_all([replacement])
             return False
         with self._lock:

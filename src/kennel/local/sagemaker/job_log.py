@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kennel import contract
+from kennel.local.processes import Cause
 from kennel.local.wire import ServiceError
 
 LAST_LINES = 15
@@ -40,12 +41,17 @@ def metrics(lines: Iterable[str], patterns: Mapping[str, re.Pattern[str]]) -> li
     return found
 
 
-def failure_reason(base: Path, host: str, status: int, last_lines: Iterable[str]) -> str:
-    """What a person needs to read: the reason that the script left, else the signal, else its last words.
+def failure_reason(base: Path, host: str, status: int, last_lines: Iterable[str], cause: Cause | None = None) -> str:
+    """What a person needs to read: the cause and the reason that the script left, else the signal, else its last words.
 
     `base` is the host's /opt/ml. At most 1,024 characters, the exit code included.
     """
-    reason = _left(base / "output/failure")
+    left = _left(base / "output/failure")
+    if cause is not None:  # an exit code that is not the script's own would mislead
+        end = f", exit code: {status}" if cause.fault == "AlgorithmError" else ""
+        reason = f"{host} {cause.what}" + (f"; it left: {left}" if left else "")
+        return f"{cause.fault}: {reason}"[: contract.FAILURE_REASON_CHARACTERS - len(end)] + end
+    reason = left
     if not reason and status > 128:
         reason = f"{host} was killed by signal {status - 128}" + (" (out of memory?)" if status == 137 else "")
     if not reason:

@@ -7,7 +7,7 @@ read from its log by its own regexes, its failure reason from `output/failure`, 
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import re
 import shutil
@@ -22,8 +22,9 @@ from typing import Any
 
 from kennel import archive, contract, errors
 from kennel.local.logs import LogWriter, Tail
-from kennel.local.processes import Supervised
-from kennel.local.runtimes.runtime import Runtime
+from kennel.local.runtimes.runtime import Hosts, Process, Runtime
+from kennel.local.runtimes.sizes import shown
+from kennel.local.sagemaker import opt_ml
 from kennel.local.sagemaker.arns import Arn
 from kennel.local.sagemaker.job_log import LAST_LINES, compiled, failure_reason, metrics
 from kennel.local.sagemaker.listing import listed
@@ -34,6 +35,9 @@ from kennel.local.wire import Operation, ServiceError, not_found
 LOG = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 _POLL_SECONDS = 0.1
+_MEASURE_SECONDS = 2.0
+"""Between two looks at how much a job has written: a host's disk is this machine's, and has no quota."""
+
 _MOST_HOSTS = 32
 """Hosts of one job, at most: each is a process on this machine. AWS has a quota, too."""
 _KEPT = (
@@ -61,6 +65,9 @@ class _Job:
 
     description: dict[str, Any]
     environment: dict[str, str]
+    remark: str = ""
+    """What is to be said of a job that did not fail."""
+
     stop: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
@@ -214,17 +221,20 @@ class TrainingJobs:
         secondary, reason = "Failed", ""
         try:
             self._enter(job, "Downloading")
-            hosts = self._prepare(job, folder)
-            self._enter(job, "Training")
-            job.description["TrainingStartTime"] = datetime.now(UTC)
-            ended = self._train(job, folder, hosts)
+            with contextlib.closing(self._hosts(job)) as hosts:
+                self._prepare(job, folder, hosts)
+                self._enter(job, "Training")
+                job.description["TrainingStartTime"] = datetime.now(UTC)
+                ended = self._train(job, folder, hosts)
             self._enter(job, "Uploading")
-            self._upload(job, [folder / host for host in hosts], needs_model=ended == "Completed")
-            secondary = ended
+            self._upload(job, [folder / host for host in hosts.names], needs_model=ended == "Completed")
+            secondary, reason = ended, job.remark
         except _Failed as failure:
             reason = str(failure)
         except ServiceError as error:
             reason = f"ClientError: {error.message}"
+        except errors.Unavailable as error:
+            reason = f"InternalServerError: {error}"
         except errors.KennelError as error:
             reason = f"AlgorithmError: {error}"
         except Exception as error:  # whatever happened, the job must end with a reason
@@ -254,45 +264,44 @@ class TrainingJobs:
             **further,
         }
 
-    def _prepare(self, job: _Job, folder: Path) -> list[str]:
-        """Write each host's /opt/ml; return the hosts' names."""
+    def _hosts(self, job: _Job) -> Hosts:
+        resources = job.description["ResourceConfig"]
+        return self._runtime.hosts(
+            job=job.description["TrainingJobName"],
+            image=job.description["AlgorithmSpecification"]["TrainingImage"],
+            instance_type=resources["InstanceType"],
+            count=resources["InstanceCount"],
+            isolated=job.description.get("EnableNetworkIsolation", False),
+        )
+
+    def _prepare(self, job: _Job, folder: Path, hosts: Hosts) -> None:
+        """Write each host's /opt/ml."""
         description = job.description
-        hosts = self._runtime.addresses(description["ResourceConfig"]["InstanceCount"])
         channels = description.get("InputDataConfig", [])
         shutil.rmtree(folder, ignore_errors=True)  # of a job of this name in an earlier local AWS
-        for rank, host in enumerate(hosts):
+        for rank, host in enumerate(hosts.names):
             base = folder / host
-            for name in ("input/config", "input/data", "model", "checkpoints", "output/data", "code"):
-                (base / name).mkdir(parents=True)
-            configuration = {
-                "hyperparameters": description.get("HyperParameters", {}),
-                "resourceconfig": {
-                    "current_host": host,
-                    "hosts": hosts,
-                    "network_interface_name": self._runtime.network_interface,
-                    "current_instance_type": description["ResourceConfig"].get("InstanceType", "ml.local"),
-                },
-                "inputdataconfig": {
-                    channel["ChannelName"]: {
-                        "TrainingInputMode": "File",
-                        "S3DistributionType": _s3_source(channel).get("S3DataDistributionType", "FullyReplicated"),
-                        "RecordWrapperType": "None",
-                    }
+            opt_ml.write(
+                base,
+                host=host,
+                hosts=hosts.names,
+                network_interface=hosts.network_interface,
+                instance_type=description["ResourceConfig"].get("InstanceType", "ml.local"),
+                hyperparameters=description.get("HyperParameters", {}),
+                channels={
+                    channel["ChannelName"]: _s3_source(channel).get("S3DataDistributionType", "FullyReplicated")
                     for channel in channels
                 },
-            }
-            for name, content in configuration.items():
-                (base / f"input/config/{name}.json").write_text(json.dumps(content))
+            )
             for channel in channels:
                 source = _s3_source(channel)
                 sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
                 data = self._storage.fetch_prefix(
-                    source["S3Uri"], shard=rank if sharded else 0, shards=len(hosts) if sharded else 1
+                    source["S3Uri"], shard=rank if sharded else 0, shards=len(hosts.names) if sharded else 1
                 )
-                merge_links(data, base / "input/data" / channel["ChannelName"])
-        return hosts
+                merge_links(data, base / opt_ml.CHANNELS / channel["ChannelName"])
 
-    def _train(self, job: _Job, folder: Path, hosts: list[str]) -> str:
+    def _train(self, job: _Job, folder: Path, hosts: Hosts) -> str:
         """Run every host to its end; return the secondary status. Raises _Failed."""
         name = job.description["TrainingJobName"]
         patterns = {
@@ -304,18 +313,19 @@ class TrainingJobs:
             "TRAINING_JOB_NAME": name,
             "TRAINING_JOB_ARN": job.description["TrainingJobArn"],
         }
-        processes: list[Supervised] = []
+        bases = [folder / host for host in hosts.names]
+        processes: list[Process] = []
         tails: list[Tail] = []
-        last_lines = [deque[str](maxlen=LAST_LINES) for _ in hosts]
+        last_lines = [deque[str](maxlen=LAST_LINES) for _ in bases]
         if job.stop.is_set():
             return "Stopped"
         try:
-            for number, host in enumerate(hosts, start=1):
-                log = folder / f"algo-{number}.log"
+            for index, base in enumerate(bases):
+                log = folder / f"algo-{index + 1}.log"
                 log.touch()
-                processes.append(self._runtime.start_host(base_dir=folder / host, log=log, environment=environment))
-                tails.append(Tail(log, self._line_sink(job, f"{name}/algo-{number}", patterns, last_lines[number - 1])))
-            secondary, bad = self._watch(job, processes)
+                processes.append(hosts.start(index, base_dir=base, log=log, environment=environment))
+                tails.append(Tail(log, self._line_sink(job, f"{name}/{log.stem}", patterns, last_lines[index])))
+            secondary, bad = self._watch(job, processes, bases)
         finally:
             for process in processes:
                 process.ask_to_stop()
@@ -324,12 +334,19 @@ class TrainingJobs:
             for tail in tails:
                 tail.finish()
         if bad is not None:
-            status = processes[bad].wait()
-            raise _Failed(failure_reason(folder / hosts[bad], f"algo-{bad + 1}", status, last_lines[bad]))
+            status, cause = processes[bad].wait(), processes[bad].cause()
+            raise _Failed(failure_reason(bases[bad], f"algo-{bad + 1}", status, last_lines[bad], cause))
+        causes = [(f"algo-{number}", process.cause()) for number, process in enumerate(processes, start=1)]
+        job.remark = "; ".join(f"{cause.fault}: {host} {cause.what}" for host, cause in causes if cause)
         return secondary
 
-    def _watch(self, job: _Job, processes: list[Supervised]) -> tuple[str, int | None]:
-        """Wait for all hosts, or for the first to fail; return the secondary status and the failed host's index."""
+    def _watch(self, job: _Job, processes: list[Process], bases: list[Path]) -> tuple[str, int | None]:
+        """Wait for all hosts, or for the first to fail; return the secondary status and the failed host's index.
+
+        Raises _Failed when a host has written more than its volume holds.
+        """
+        volume = job.description["ResourceConfig"].get("VolumeSizeInGB", 0)
+        measured = time.monotonic()
         limit = job.description["StoppingCondition"].get("MaxRuntimeInSeconds", 86_400)
         deadline = time.monotonic() + limit
         while True:
@@ -342,6 +359,14 @@ class TrainingJobs:
                 return "Completed", None
             if time.monotonic() > deadline:
                 return "MaxRuntimeExceeded", None
+            if volume and time.monotonic() > measured + _MEASURE_SECONDS:
+                for number, base in enumerate(bases, start=1):
+                    if (written := _written(base)) > volume * 1024**3:
+                        raise _Failed(
+                            f"ClientError: no space left on device: algo-{number} has written {shown(written)} to "
+                            f"{contract.BASE_DIR}, and VolumeSizeInGB is {volume}"
+                        )
+                measured = time.monotonic()
             job.stop.wait(_POLL_SECONDS)
 
     def _line_sink(
@@ -381,6 +406,19 @@ class TrainingJobs:
                 self._storage.put_file(packed, f"{prefix}/{file}")
                 if source == merged:
                     job.description["ModelArtifacts"] = {"S3ModelArtifacts": f"{prefix}/{file}"}
+
+
+def _written(base: Path) -> int:
+    """Bytes on disk of what a host has written below /opt/ml; its channels are links to what others have, too."""
+    total = 0
+    ahead = [path for path in base.iterdir() if path.name != "input"]
+    while ahead:
+        path = ahead.pop()
+        with contextlib.suppress(OSError):  # it may go while we look
+            if path.is_dir() and not path.is_symlink():
+                ahead += path.iterdir()
+            total += path.lstat().st_blocks * 512
+    return total
 
 
 def _s3_source(channel: dict[str, Any]) -> dict[str, Any]:
