@@ -18,9 +18,17 @@ run: $(ENV)/run ## tune, train, deploy, scale, wire, test on this machine; ARGS=
 down: $(ENV)/run ## end the local AWS that `--keep` left up
 	@$(ENV)/bin/python statemachine/run.py down
 
+.PHONY: images
+images: $(ENV)/run ## build the training and the serving image
+	@$(ENV)/bin/python statemachine/run.py images $(ARGS)
+
 .PHONY: test
-test: $(ENV)/dev $(AUTHORING)/ready ## pass the tests; ARGS="-k name" picks some
-	$(ENV)/bin/python -m pytest $(ARGS)
+test: $(ENV)/dev $(AUTHORING)/ready ## pass the tests but those of the images; ARGS="-k name" picks some
+	$(ENV)/bin/python -m pytest -m 'not docker' $(ARGS)
+
+.PHONY: test-docker
+test-docker: $(ENV)/dev ## pass the tests that need a Docker engine; without one they are skipped and say so
+	$(ENV)/bin/python -m pytest -m docker $(ARGS)
 
 .PHONY: check
 check: $(ENV)/dev ## format, lint, types, layers
@@ -42,9 +50,13 @@ definition: $(AUTHORING)/ready ## render statemachine/pipeline.asl.json
 bench: $(ENV)/dev ## measure `make run` and write benchmarks/pipeline.md
 	$(ENV)/bin/python benchmarks/pipeline.py
 
+.PHONY: bench-images
+bench-images: $(ENV)/dev ## measure the images (needs a Docker engine) and write benchmarks/images.md
+	$(ENV)/bin/python benchmarks/images.py
+
 .PHONY: clean
 clean: ## remove environments, caches and all results
-	rm -rf $(ENV) $(AUTHORING) .kennel .*_cache src/*.egg-info
+	rm -rf $(ENV) $(AUTHORING) .kennel/* .*_cache src/*.egg-info
 
 # Each environment is made once, and again when what it is made from changes.
 $(ENV)/run: pyproject.toml constraints.txt

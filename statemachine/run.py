@@ -151,7 +151,10 @@ def images(arguments: argparse.Namespace, console: Console) -> int:
 
         built = shipping.build_all(engine, config, root=ROOT, settings=_build_settings(), console=console)
     if arguments.json:
-        listed = [{"image": str(one.image), "id": one.id, "bytes": one.bytes, "seconds": one.seconds} for one in built]
+        listed = [
+            {"part": one.image.part, "image": str(one.image), "id": one.id, "bytes": one.bytes, "seconds": one.seconds}
+            for one in built
+        ]
         print(json.dumps({"images": listed}, indent=2))
     return 0
 
@@ -174,7 +177,14 @@ def push(arguments: argparse.Namespace, console: Console) -> int:
         )
     if arguments.json:
         listed = [
-            {"image": one.pinned, "tag": one.image.tag, "digest": one.digest, "bytes_sent": one.sent} for one in pushed
+            {
+                "part": one.image.part,
+                "image": one.pinned,
+                "tag": one.image.tag,
+                "digest": one.digest,
+                "bytes_sent": one.sent,
+            }
+            for one in pushed
         ]
         print(json.dumps({"images": listed}, indent=2))
     return 0

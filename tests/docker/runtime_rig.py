@@ -1,13 +1,8 @@
 """A small image whose `train` and `serve` do what they are told, and a local AWS that runs it."""
 
 import io
-import sys
 import tarfile
 import uuid
-from pathlib import Path
-
-# the rig of the local AWS and its small helpers, which live beside its own tests
-sys.path.append(str(Path(__file__).parents[1] / "integration/local"))
 
 from local_rig import ROLE, Aws, wait_for
 from waiting import gone, until

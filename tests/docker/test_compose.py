@@ -12,7 +12,7 @@ from composed import Composed, classified
 from kennel import archive, contract, sample
 from serving_artefacts import RED, write_artefact
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.docker
 
 
 @pytest.fixture

@@ -13,9 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
-from kennel import contract
+from kennel import contract, sample
+from kennel.local.sagemaker import opt_ml
 from kennel.pipeline import images as ours
+from kennel.training import backbones
 from serving_artefacts import RED, write_artefact
 
 pytestmark = pytest.mark.docker
@@ -115,6 +118,40 @@ def test_train_is_the_entry_point_and_says_what_is_missing(engine, images, tmp_p
         container.remove(force=True)
     assert status != 0
     assert "no channel 'training'" in (tmp_path / "output" / "failure").read_text()
+
+
+def test_weights_that_were_baked_in_are_found_without_a_network(engine, images, tmp_path):
+    """As `--build-arg PRETRAINED=resnet18` leaves them; torchvision's own are not to be had on every machine."""
+    weights = backbones.build(backbones.Backbone.RESNET18, classes=1000, seed=1, pretrained=None).model.state_dict()
+    from torchvision.models import get_model_weights  # kennel's import of torchvision makes this one work, too
+
+    baked = tmp_path / "weights" / "hub" / "checkpoints"
+    baked.mkdir(parents=True)
+    torch.save(weights, baked / Path(get_model_weights("resnet18").DEFAULT.url).name)
+    job = tmp_path / "job"
+    sample.generate(
+        job / opt_ml.CHANNELS / "training", seed=1, classes=3, per_split={"train": 8, "valid": 4, "test": 4}
+    )
+    settings = {"image_size": "32", "epochs": "1", "batch_size": "8", "pretrained": "torchvision"}
+    opt_ml.write(
+        job,
+        host="localhost",
+        hosts=["localhost"],
+        network_interface="lo",
+        instance_type="ml.local",
+        hyperparameters=settings,
+        channels={"training": "FullyReplicated"},
+    )
+    engine.containers.run(
+        images["training"].id,
+        ["train"],
+        remove=True,
+        network_mode="none",
+        read_only=True,
+        cap_drop=["ALL"],
+        volumes=[f"{job}:/opt/ml", f"{tmp_path / 'weights'}:/opt/weights:ro"],
+    )
+    assert json.loads((job / "model" / "manifest.json").read_text())["settings"]["pretrained"] == "torchvision"
 
 
 def test_the_serving_image_has_no_torch_and_fits_its_size(engine, images):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import composed
 from kennel import sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +66,7 @@ def shell(script: str, checkout: Path) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=200,
+        timeout=600,
         check=False,
     )
     printed = done.stdout.decode()
@@ -80,6 +81,8 @@ def test_every_block_is_known_to_a_test() -> None:
         "make test",
         'make run ARGS="--data path/to/images"',
         'make run ARGS="--keep --port 4566"',
+        "docker compose up --detach",
+        "make images",
     ]
 
 
@@ -112,6 +115,29 @@ def test_the_tour_of_the_kept_system_works_line_by_line(checkout: Path) -> None:
     through_function = json.loads(json.loads((checkout / "response.json").read_text())["body"])["predictions"]
     assert direct == through_function
     assert f'"label": "{direct[0]["label"]}"' in printed  # the prediction object
+    assert not (checkout / ".kennel/local/server.json").exists(), "make down left the local AWS up"
+
+
+@pytest.mark.docker
+def test_compose_serves_a_model_to_curl(checkout: Path, images: object) -> None:
+    port = free_port()
+    image = next((checkout / ".kennel/sample/test").rglob("*.jpg"))
+    shutil.copy(image, checkout / "image.jpg")
+    project = f"kennel-test-{os.urandom(4).hex()}"
+    block = BLOCKS[4].replace("8080", str(port)).replace("docker compose", " ".join(composed.command()))
+    printed = shell(f"export KENNEL_PORT={port} COMPOSE_PROJECT_NAME={project}\n{block}", checkout)
+    shell(f"export COMPOSE_PROJECT_NAME={project}; {' '.join(composed.command())} down --volumes", checkout)
+    assert '{"predictions":[{"label":' in printed
+
+
+@pytest.mark.docker
+def test_images_are_built_run_pushed_and_rolled_out(checkout: Path, registry: str) -> None:
+    printed = shell(BLOCKS[5], checkout)
+    assert "answers the smoke test" in printed
+    assert f"{registry}/kennel-serving@sha256:" in printed
+    results = [json.loads(path.read_text()) for path in checkout.glob(".kennel/runs/*/result.json")]
+    last = max(results, key=lambda result: str(result["started"]))
+    assert (last["mode"], last["status"]) == ("rollout", "SUCCEEDED")
     assert not (checkout / ".kennel/local/server.json").exists(), "make down left the local AWS up"
 
 

@@ -17,7 +17,7 @@ import psutil
 
 import configurations
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 AWS_CLI = Path(sys.executable).with_name("aws")
 
 
