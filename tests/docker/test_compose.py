@@ -7,8 +7,8 @@ import time
 
 import boto3
 import pytest
-from composed import Composed, classified
 
+from composed import Composed, classified
 from kennel import archive, contract, sample
 from serving_artefacts import RED, write_artefact
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import pipeline_runs
 import pytest
-from pipeline_runs import Kept
 
+import pipeline_runs
 from kennel import sample
+from pipeline_runs import Kept
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,9 @@ import shutil
 import socket
 from pathlib import Path
 
-import pipeline_runs
 import pytest
+
+import pipeline_runs
 
 
 @pytest.fixture

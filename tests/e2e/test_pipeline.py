@@ -5,11 +5,11 @@ import json
 import time
 import urllib.request
 
-import pipeline_runs
 import pytest
-from pipeline_runs import ROOT
 
+import pipeline_runs
 from kennel import contract
+from pipeline_runs import ROOT
 
 NAME = "kennel"
 

@@ -6,8 +6,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pipeline_runs
 import pytest
+
+import pipeline_runs
 from pipeline_runs import left_behind
 
 QUICK = {"tuning.max_jobs": 1, "tuning.max_parallel_jobs": 1, "training.instance_count": 1}

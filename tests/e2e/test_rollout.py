@@ -3,8 +3,9 @@
 import json
 import shutil
 
-import pipeline_runs
 import pytest
+
+import pipeline_runs
 
 CONTAINER = "PrimaryContainer"
 
@@ -15,8 +16,8 @@ def rolled_out(kept, *arguments):
     return json.loads(out)
 
 
-def refused(kept, *arguments, status=2):
-    code, out, err = pipeline_runs.run("rollout", "--config", kept.config, *arguments, home=kept.home)
+def refused(kept, *arguments, status=2, config=None):
+    code, out, err = pipeline_runs.run("rollout", "--config", config or kept.config, *arguments, home=kept.home)
     assert (code, "Traceback" in err) == (status, False), out + err
     return err
 
@@ -63,9 +64,11 @@ def test_image_is_deployed_as_it_is_given_and_the_model_stays(kept):
     assert result["prediction"]
 
 
-def test_image_of_this_source_must_have_been_pushed(kept):
-    said = refused(kept)
-    assert "kennel-serving:" in said
+def test_image_of_this_source_must_have_been_pushed(kept, tmp_path):
+    config = tmp_path / "other.toml"
+    config.write_text(kept.config.read_text().replace('"kennel-serving"', '"kennel-never-pushed"'))
+    said = refused(kept, config=config)
+    assert "kennel-never-pushed:" in said
     assert "has not been pushed" in said
     assert "run.py push" in said
 

@@ -286,8 +286,9 @@ def test_a_zip_cannot_write_outside_its_directory(rig):
     rig.create()
     lambda_backends[ACCOUNT][REGION].get_function("f").code_bytes = zipped("x = 1", "../../escaped.py")
     assert rig.fault()["errorType"] == "Runtime.ImportModuleError"
-    assert [path.name for path in rig.path.rglob("escaped.py")] == ["escaped.py"]
-    assert next(rig.path.rglob("escaped.py")).parent.parent.name == "code"
+    # not rglob: it fails when the environment, which is ending, takes a folder away before its eyes
+    found = [Path(folder) for folder, _, files in os.walk(rig.path) if "escaped.py" in files]
+    assert [folder.parent.name for folder in found] == ["code"]
 
 
 def test_new_code_and_new_variables_reach_the_next_invocation(rig):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psutil
 from fake_runtime import FakeRuntime
-from local_rig import IMAGE, REGION, ROLE, Aws, wait_for
 
 from kennel.local.server import LocalAws
+from local_rig import IMAGE, REGION, ROLE, Aws, wait_for
 
 
 def main():

@@ -2,9 +2,9 @@
 
 import pytest
 from fake_runtime import FakeRuntime
-from local_rig import REGION, Aws
 
 from kennel.local.server import LocalAws
+from local_rig import REGION, Aws
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
+
 from local_rig import IMAGE, ROLE, wait_for
 from waiting import gone, until
 

@@ -13,10 +13,10 @@ import boto3
 import psutil
 import pytest
 from botocore.config import Config
-from waiting import gone, until
 
 from kennel.errors import KennelError
 from kennel.local import launcher
+from waiting import gone, until
 
 
 def start(folder, **changes):

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from waiting import gone, until
 
 from kennel.local.processes import Supervised
+from waiting import gone, until
 
 STUBBORN = """
 import os, signal, sys, time

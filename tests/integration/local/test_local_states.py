@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from local_rig import ROLE, wait_for
 from waiting import gone
 

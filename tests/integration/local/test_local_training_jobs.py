@@ -6,6 +6,7 @@ import tarfile
 
 import pytest
 from botocore.exceptions import ClientError
+
 from local_rig import IMAGE, wait_for
 from waiting import gone, until
 

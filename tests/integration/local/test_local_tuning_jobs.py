@@ -4,6 +4,7 @@ import re
 
 import pytest
 from botocore.exceptions import ClientError
+
 from local_rig import ENDED, wait_for
 
 RANGE = {"ContinuousParameterRanges": [{"Name": "x", "MinValue": "-1", "MaxValue": "1"}]}
