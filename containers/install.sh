@@ -3,12 +3,13 @@
 #
 #   install.sh LAYER PIP-ARGUMENTS…
 #
-# The same inputs give the same bytes, whenever that is done. Bytecode is compiled here, for images are read-only:
+# Versions are those of /project/constraints.txt, also of what builds a package. The same inputs give the same bytes, whenever that is done. Bytecode is compiled here, for images are read-only:
 # without time stamps in it, in a fixed order, under the name that a file will have. Every file and folder gets one
 # time, for a layer is a tar and holds them. The packages' own tests are left out.
 set -eu
 layer=$1
 shift
+export PIP_CONSTRAINT=/project/constraints.txt PIP_BUILD_CONSTRAINT=/project/constraints.txt
 export PYTHONHASHSEED=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --prefix "$layer/opt/venv" "$@"
 find "$layer" -type d -name tests -prune -exec rm -r {} +

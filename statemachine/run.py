@@ -200,7 +200,7 @@ def rollout(arguments: argparse.Namespace, console: Console) -> int:
             where=str(home.path),
             hint='`make run ARGS="--keep"` leaves both up.',
         )
-    _runtime(config, home, arguments)
+    _runtime(config, home, arguments)  # refuses a --runtime that the AWS does not have
     with _alone(home), _aws(config, home, arguments, console) as used:
         from kennel.pipeline import execution, resources  # noqa: PLC0415
         from kennel.pipeline import images as sources  # noqa: PLC0415
@@ -227,7 +227,7 @@ def rollout(arguments: argparse.Namespace, console: Console) -> int:
                 print(json.dumps({"status": "UNCHANGED", "image": now.image, "model": now.model}, indent=2))
             return 0
         result, folder = execution.roll_out(
-            config, aws, wanted, root=ROOT, runs=home.runs, console=console, now=datetime.now
+            config, aws, wanted, now_serving=now, root=ROOT, runs=home.runs, console=console, now=datetime.now
         )
         _show(result, folder, arguments, console)
     return _status_of(result)

@@ -17,26 +17,30 @@ def connect() -> docker.DockerClient:
         client = docker.from_env(timeout=_ANSWER_SECONDS)
         client.ping()
     except (DockerException, OSError) as error:  # requests' errors are OSErrors
+        reason = _reason(error)
+        hint = "Start Docker, or name its socket in DOCKER_HOST (`docker context inspect` shows it)."
+        if isinstance(reason, PermissionError):
+            hint = "You may not use its socket: let an administrator add you to its group, most often `docker`."
+        said = reason.strerror if isinstance(reason, OSError) else reason
         raise errors.Unavailable(
-            f"no Docker engine answers: {_reason(error)}",
-            hint="Start Docker, or name its socket in DOCKER_HOST. `make run` alone needs no engine.",
+            f"no Docker engine answers: {said}", hint=f"{hint}\n  `make run` alone needs no engine."
         ) from error
     return client
 
 
-def _reason(error: BaseException) -> str:
-    """What the system said, from among the libraries' words around it.
+def _reason(error: BaseException) -> BaseException:
+    """What the system said, from among the libraries' errors around it.
 
     >>> _reason(DockerException("Error while fetching", ConnectionError("aborted", PermissionError(13, "No way"))))
-    'No way'
+    PermissionError(13, 'No way')
     >>> _reason(DockerException("a word of its own"))
-    'a word of its own'
+    DockerException('a word of its own')
     """
     ahead: list[object] = [error]
     while ahead:
         found = ahead.pop(0)
         if isinstance(found, OSError) and isinstance(found.strerror, str):
-            return found.strerror
+            return found
         if isinstance(found, BaseException):
             ahead += [*found.args, found.__cause__, found.__context__]
-    return str(error)
+    return error

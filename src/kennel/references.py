@@ -52,15 +52,19 @@ def parse(text: str) -> Reference:
 
 
 def problem(text: str) -> str | None:
-    """Why `text` is no reference; None if it is one.
+    """Why `text` names no image; None if it does.
 
     >>> problem("Kennel")
     "is 'Kennel'; it must be a name such as kennel-serving, or [REGISTRY/]NAME[:TAG][@sha256:…]"
+    >>> problem("127.0.0.1:5000/kennel")
+    "is '127.0.0.1:5000/kennel'; an image in a registry needs a tag or a digest"
     """
     try:
-        parse(text)
+        parsed = parse(text)
     except ValueError:
         return f"is {text!r}; it must be a name such as kennel-serving, or [REGISTRY/]NAME[:TAG][@sha256:…]"
+    if parsed.registry and not (parsed.tag or parsed.digest):
+        return f"is {text!r}; an image in a registry needs a tag or a digest"
     return None
 
 

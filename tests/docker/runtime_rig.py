@@ -51,7 +51,7 @@ exec(os.environ["SCRIPT"])
 """
 
 SERVE = """#!/usr/bin/env python3
-import http.server, os, signal, socket, sys
+import http.server, os, signal, socket, sys, time
 from pathlib import Path
 E = os.environ
 if "EXIT" in E:
@@ -70,7 +70,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer(b"")
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.rfile.read(int(self.headers["Content-Length"])) == b"slowly":
+            time.sleep(0.5)
         try:
             Path("/opt/written").touch()
             root = "writable"

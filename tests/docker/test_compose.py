@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import boto3
@@ -38,8 +39,19 @@ def keep(project, name, *, started="2026-01-01T00:00:00", status="SUCCEEDED", **
     (run / "result.json").write_text(json.dumps({"status": status, "started": started}))
 
 
-def test_without_a_model_two_hosts_train_one_and_then_it_is_served(project, tmp_path):
-    project.run("up", "--detach", "--no-build")
+def test_without_images_and_a_model_both_are_made_and_then_it_is_served(images, engine, tmp_path):
+    project = Composed(tmp_path / "clone", sources=True)
+    project.settings["KENNEL_TAG"] = tag = os.urandom(4).hex()  # nobody has it; its layers are in the cache
+    try:
+        trained_and_served(project, tmp_path)
+    finally:
+        project.down()
+        for part in ("training", "serving"):
+            engine.images.remove(f"kennel-{part}:{tag}")
+
+
+def trained_and_served(project, tmp_path):
+    project.run("up", "--detach")
     url = project.ready()
     log = project.run("logs", "--no-color", "train")
     assert "on 2 host(s) (cpu)" in log
@@ -52,7 +64,7 @@ def test_without_a_model_two_hosts_train_one_and_then_it_is_served(project, tmp_
 
     project.run("stop")
     began = time.monotonic()
-    project.run("up", "--detach", "--no-build")
+    project.run("up", "--detach")
     project.ready()
     assert time.monotonic() - began < 30, "the model is there: nothing is trained again"
     assert project.run("logs", "--no-color", "train").count("test:accuracy=") == 1
@@ -69,7 +81,9 @@ def test_the_model_of_the_newest_successful_execution_is_served_at_once(project,
     assert "epoch" not in project.run("logs", "--no-color", "train")
 
     keep(project, "newer", started="2026-05-01T00:00:00", labels=("a", "b", "c"), example=None)
-    project.run("up", "--detach", "--no-build", "--force-recreate")
+    project.run("up", "--detach", "--no-build")
+    assert "took the model of execution newer" in project.run("logs", "--no-color", "prepare")
+    project.run("restart", "serve")
     assert classified(project.ready(), red)["predictions"][0]["label"] == "a"
 
 

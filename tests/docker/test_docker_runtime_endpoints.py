@@ -2,6 +2,7 @@
 
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from runtime_rig import ROLE, TINY, Aws, build, described, left, until, wait_for
@@ -76,9 +77,14 @@ class Hosting(Aws):
             lambda endpoint: endpoint["EndpointStatus"] in ("InService", "Failed"),
         )
 
-    def ask(self, name):
-        answer = self.sagemaker_runtime.invoke_endpoint(EndpointName=name, Body=b"?", ContentType="text/plain")
+    def ask(self, name, body=b"?"):
+        answer = self.sagemaker_runtime.invoke_endpoint(EndpointName=name, Body=body, ContentType="text/plain")
         return answer["Body"].read().decode().split()
+
+    def who_answers_two(self, name):
+        """Names of the instances that answer two requests which arrive together."""
+        with ThreadPoolExecutor(2) as pool:
+            return {answer[0] for answer in pool.map(lambda _: self.ask(name, b"slowly"), range(2))}
 
     def failed(self, **config):
         """Why an endpoint failed, which must leave nothing on the engine."""
@@ -94,7 +100,8 @@ class Hosting(Aws):
 
 def test_a_killed_instance_is_replaced_and_its_end_is_in_the_log(hosting, engine):
     name = hosting.in_service(count=2, SAY="one")
-    until(lambda: {hosting.ask(name)[0] for _ in range(4)} <= {"instance-1", "instance-2"})
+    assert hosting.ask(name)[1:] == ["one", "w1", "read-only"]
+    until(lambda: hosting.who_answers_two(name) == {"instance-1", "instance-2"})
     networks = [each for each in left(engine, hosting.server_dir, f"kennel.endpoint={name}") if each[0] != "/"]
     assert len(networks) == 2, "instances have nothing to say to one another"
     killed = described(engine, hosting.server_dir, f"kennel.endpoint={name}")["instance-1"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from docker.errors import ContainerError
 
 from kennel import contract, sample
 from kennel.local.sagemaker import opt_ml
@@ -108,19 +109,62 @@ def test_the_training_image_sets_what_a_job_relies_on(engine, images):
     assert environment.items() >= contract.TRAINING_IMAGE_ENV.items()
 
 
-def test_train_is_the_entry_point_and_says_what_is_missing(engine, images, tmp_path):
+def trained(engine, images, job, **options):
+    """Exit status of `docker run IMAGE train`, and what it printed."""
     container = engine.containers.run(
-        images["training"].id, ["train"], detach=True, volumes={str(tmp_path): {"bind": "/opt/ml", "mode": "rw"}}
+        images["training"].id, ["train"], detach=True, volumes=[f"{job}:/opt/ml"], **options
     )
     try:
-        status = container.wait(timeout=60)["StatusCode"]
+        return container.wait(timeout=120)["StatusCode"], container.logs().decode()
     finally:
         container.remove(force=True)
-    assert status != 0
+
+
+def job_for(folder, *, channels, **hyperparameters):
+    """A folder of a job for one host, which any user may write to."""
+    opt_ml.write(
+        folder,
+        host="localhost",
+        hosts=["localhost"],
+        network_interface="lo",
+        instance_type="ml.local",
+        hyperparameters=hyperparameters,
+        channels=channels,
+    )
+    for below in (folder, *folder.rglob("*")):
+        below.chmod(0o777)
+    return folder
+
+
+def test_train_without_a_job_says_what_is_missing(engine, images, tmp_path):
+    status, said = trained(engine, images, tmp_path)
+    assert (status, "Traceback" in said) == (2, False)
+    assert "train: /opt/ml/input/config: there is no training job here" in said
+
+
+def test_a_job_without_data_fails_with_its_reason(engine, images, tmp_path):
+    status, _ = trained(engine, images, job_for(tmp_path, channels={}))
+    assert status not in (0, 2)
     assert "no channel 'training'" in (tmp_path / "output" / "failure").read_text()
 
 
-def test_weights_that_were_baked_in_are_found_without_a_network(engine, images, tmp_path):
+def test_a_job_whose_folder_is_somebody_elses_says_so(engine, images, tmp_path):
+    job = job_for(tmp_path, channels={})
+    shutil.rmtree(job / "output")
+    job.chmod(0o755)
+    status, said = trained(engine, images, job, user="54321:54321")
+    assert (status, "Traceback" in said) == (2, False)
+    assert "train: /opt/ml: cannot write there: Permission denied" in said
+
+
+def test_the_training_image_runs_any_other_command(engine, images):
+    said_ = engine.containers.run(images["training"].id, ["python", "-c", "print(6 * 7)"], remove=True)
+    assert said_ == b"42\n"
+    with pytest.raises(ContainerError, match="exit status 127"):
+        engine.containers.run(images["training"].id, ["nonsense"], remove=True)
+
+
+def test_any_user_trains_without_a_network_from_weights_that_were_baked_in(engine, images, tmp_path):
     """As `--build-arg PRETRAINED=resnet18` leaves them; torchvision's own are not to be had on every machine."""
     weights = backbones.build(backbones.Backbone.RESNET18, classes=1000, seed=1, pretrained=None).model.state_dict()
     from torchvision.models import get_model_weights  # kennel's import of torchvision makes this one work, too
@@ -132,15 +176,13 @@ def test_weights_that_were_baked_in_are_found_without_a_network(engine, images, 
     sample.generate(
         job / opt_ml.CHANNELS / "training", seed=1, classes=3, per_split={"train": 8, "valid": 4, "test": 4}
     )
-    settings = {"image_size": "32", "epochs": "1", "batch_size": "8", "pretrained": "torchvision"}
-    opt_ml.write(
+    job_for(
         job,
-        host="localhost",
-        hosts=["localhost"],
-        network_interface="lo",
-        instance_type="ml.local",
-        hyperparameters=settings,
         channels={"training": "FullyReplicated"},
+        image_size="32",
+        epochs="1",
+        batch_size="8",
+        pretrained="torchvision",
     )
     engine.containers.run(
         images["training"].id,
@@ -149,6 +191,7 @@ def test_weights_that_were_baked_in_are_found_without_a_network(engine, images, 
         network_mode="none",
         read_only=True,
         cap_drop=["ALL"],
+        user="54321:54321",
         volumes=[f"{job}:/opt/ml", f"{tmp_path / 'weights'}:/opt/weights:ro"],
     )
     assert json.loads((job / "model" / "manifest.json").read_text())["settings"]["pretrained"] == "torchvision"

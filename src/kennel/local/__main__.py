@@ -91,6 +91,8 @@ def _runtime(name: str, state_dir: Path) -> Runtime:
     environment = dict(os.environ)
     if name == "process":
         return ProcessRuntime(random=random.SystemRandom(), environment=environment)
+    from docker.errors import DockerException  # noqa: PLC0415
+
     from kennel import engine, errors  # noqa: PLC0415
     from kennel.local import launcher  # noqa: PLC0415
     from kennel.local.runtimes.docker import DockerRuntime  # noqa: PLC0415
@@ -110,8 +112,11 @@ def _runtime(name: str, state_dir: Path) -> Runtime:
         environment=environment,
         user=f"{os.getuid()}:{os.getgid()}" if os.getuid() else "",
     )
-    if swept := runtime.sweep():
-        logging.warning("removed %d containers and networks that an earlier local AWS of this folder had left", swept)
+    try:
+        if swept := runtime.sweep():
+            logging.warning("removed %d containers and networks that an earlier local AWS here had left", swept)
+    except (DockerException, OSError) as error:  # somebody may be removing it at this moment
+        logging.warning("what an earlier local AWS here had left is not all removed: %s", error)
     return runtime
 
 

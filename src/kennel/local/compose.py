@@ -13,11 +13,14 @@ import sys
 from pathlib import Path
 
 from kennel import archive, config, contract, sample
-from kennel.errors import InvalidModel, KennelError
+from kennel.errors import InvalidData, KennelError
 from kennel.local.sagemaker import opt_ml
 
 HOSTS = ("algo-1", "algo-2")
 """The services that train, by their names in the network."""
+
+_TAKEN = ".execution"
+"""File beside a model that was taken from an execution: its name."""
 
 
 def prepare(*, runs: Path, model: Path, hosts: Path, configuration: Path) -> str:
@@ -28,18 +31,17 @@ def prepare(*, runs: Path, model: Path, hosts: Path, configuration: Path) -> str
     """
     newest = newest_artefact(runs)
     if newest is not None:
-        name = newest.parent.name
-        with_name = model / ".execution"
-        if is_complete(model) and with_name.is_file() and with_name.read_text() == name:
-            return f"the model is that of execution {name}"
-        _empty(model)
-        archive.unpack(newest, model)
-        with_name.write_text(name)
-        return f"took the model of execution {name}"
+        execution = newest.parent.name
+        taken = model / _TAKEN
+        if is_complete(model) and taken.is_file() and taken.read_text() == execution:
+            return f"the model is that of execution {execution}"
+        _replace(model, newest)
+        taken.write_text(execution)
+        return f"took the model of execution {execution}; a `serve` that is up serves it after a restart"
     if is_complete(model):
         return "the model is the one that was trained here"
-    _empty(model)
     chosen = config.parse(configuration.read_text(), where=str(configuration))
+    _empty(model)
     for host in HOSTS:
         _empty(hosts / host)
         channel = hosts / host / opt_ml.CHANNELS / contract.TRAINING_CHANNEL
@@ -61,9 +63,15 @@ def newest_artefact(runs: Path) -> Path | None:
     found = []
     for result in runs.glob("*/result.json"):
         artefact = result.with_name(contract.ARTEFACT_NAME)
-        document = json.loads(result.read_text())
-        if document["status"] == "SUCCEEDED" and artefact.is_file():
-            found.append((document["started"], artefact))
+        try:
+            document = json.loads(result.read_text())
+            succeeded, started = document["status"] == "SUCCEEDED", str(document["started"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InvalidData(
+                f"this is no result of an execution ({error})", where=str(result), hint="Remove that folder."
+            ) from error
+        if succeeded and artefact.is_file():
+            found.append((started, artefact))
     return max(found)[1] if found else None
 
 
@@ -74,6 +82,20 @@ def is_complete(model: Path) -> bool:
         return all(hashlib.sha256((model / name).read_bytes()).hexdigest() == digest for name, digest in files.items())
     except (OSError, ValueError, KeyError):
         return False
+
+
+def _replace(model: Path, artefact: Path) -> None:
+    """Put the artefact's files into `model`, each whole, the manifest last: something may be serving from there."""
+    incoming = model / ".incoming"
+    shutil.rmtree(incoming, ignore_errors=True)
+    incoming.mkdir(parents=True)
+    archive.unpack(artefact, incoming)
+    names = sorted((path.name for path in incoming.iterdir()), key=lambda name: name == contract.MANIFEST_FILE)
+    for name in names:
+        (incoming / name).replace(model / name)
+    for item in model.iterdir():
+        if item.name not in (*names, _TAKEN):
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
 
 
 def _empty(folder: Path) -> None:
@@ -92,9 +114,9 @@ def main(argv: list[str]) -> int:
         parser.add_argument(f"--{name}", type=Path, required=True)
     try:
         print(prepare(**vars(parser.parse_args(argv))), flush=True)  # noqa: T201
-    except InvalidModel as error:
-        print(f"error: {error}\n  Remove that execution's folder, or run the pipeline again.", file=sys.stderr)  # noqa: T201
-        return error.exit_code
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return 1
     except KennelError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -21,6 +22,9 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 180.0
 _DIRECT = build_opener(ProxyHandler({}))
 """The local AWS is on this machine: whatever proxy the environment names is not for it."""
+
+_NOT_OURS = (OSError, HTTPException, ValueError, KeyError, TypeError)
+"""What comes of asking a port where nobody answers, or somebody else does, or of a note that is none."""
 
 
 @dataclass
@@ -59,10 +63,10 @@ def find(state_dir: Path) -> LocalAwsProcess | None:
     try:
         noted = json.loads((state_dir / "server.json").read_text())
         status = _status(noted["endpoint_url"])
-    except (OSError, ValueError, KeyError):
+        if status["pid"] != noted["pid"]:
+            return None  # its port is somebody else's by now
+    except _NOT_OURS:
         return None
-    if status["pid"] != noted["pid"]:
-        return None  # its port is somebody else's by now
     runtime = status.get("runtime", "process")  # it may be of an older version
     return LocalAwsProcess(endpoint_url=noted["endpoint_url"], pid=noted["pid"], runtime=runtime, process=None)
 
@@ -73,7 +77,7 @@ def runtime_at(endpoint_url: str) -> str | None:
         return None
     try:
         return str(_status(endpoint_url.rstrip("/"))["runtime"])
-    except (OSError, ValueError, KeyError):
+    except _NOT_OURS:
         return None
 
 

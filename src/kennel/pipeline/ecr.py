@@ -39,24 +39,29 @@ class Login:
 
 
 def ensure_repository(aws: Aws, name: str) -> str:
-    """The URI of the repository, which is made if there is none. Its tags never move, and it scans what comes in."""
+    """The URI of the repository, which is made if there is none: its tags never move, and it scans what comes in."""
     ecr = aws.client("ecr")
-    scanning = {"scanOnPush": True}
     try:
         created = ecr.create_repository(
             repositoryName=name,
             imageTagMutability=_IMMUTABLE,
-            imageScanningConfiguration=scanning,
+            imageScanningConfiguration={"scanOnPush": True},
             encryptionConfiguration={"encryptionType": "KMS"},  # with AWS's key: one of ours must be granted to readers
         )
         return str(created["repository"]["repositoryUri"])
     except ecr.exceptions.RepositoryAlreadyExistsException:
         (found,) = ecr.describe_repositories(repositoryNames=[name])["repositories"]
+        return str(found["repositoryUri"])
+
+
+def protect(aws: Aws, name: str) -> None:
+    """Have the repository as `ensure_repository` makes one: for those that we push to, whoever made them."""
+    ecr = aws.client("ecr")
+    (found,) = ecr.describe_repositories(repositoryNames=[name])["repositories"]
     if found["imageTagMutability"] != _IMMUTABLE:
         ecr.put_image_tag_mutability(repositoryName=name, imageTagMutability=_IMMUTABLE)
     if not found.get("imageScanningConfiguration", {}).get("scanOnPush"):
-        ecr.put_image_scanning_configuration(repositoryName=name, imageScanningConfiguration=scanning)
-    return str(found["repositoryUri"])
+        ecr.put_image_scanning_configuration(repositoryName=name, imageScanningConfiguration={"scanOnPush": True})
 
 
 def login(aws: Aws) -> Login:

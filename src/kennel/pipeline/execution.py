@@ -5,7 +5,6 @@ Knows nothing of where the AWS came from, nor of arguments and exit statuses.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -40,7 +39,7 @@ def run(
     `root` is the project, `runs` the folder that takes a folder per execution. Raises PipelineFailed when AWS
     refuses a call; an execution that fails is a result like any other. On KeyboardInterrupt the execution is stopped.
     """
-    found = _prepared(config, aws, root=root, console=console)
+    found = _prepared(config, aws, root=root, console=console, serving=(config.images.serving,))
     asked = _input(config, aws, found, console)
     return _executed(config, aws, found, asked, runs=runs, console=console, now=now)
 
@@ -50,15 +49,17 @@ def roll_out(
     aws: Aws,
     wanted: rollout.Serving,
     *,
+    now_serving: rollout.Serving,
     root: Path,
     runs: Path,
     console: Console,
     now: Callable[[], datetime],
 ) -> tuple[dict[str, Any], Path]:
-    """Likewise, but the endpoint gets the image and the model that are `wanted`, and nothing is trained."""
-    images = dataclasses.replace(config.images, serving=wanted.image)
-    config = dataclasses.replace(config, images=images)
-    found = _prepared(config, aws, root=root, console=console)
+    """Likewise, but the endpoint gets the image and the model that are `wanted`, and nothing is trained.
+
+    What is `now_serving` may still be pulled: until the new instances answer, and if they never do.
+    """
+    found = _prepared(config, aws, root=root, console=console, serving=(now_serving.image, wanted.image))
     asked = document.rollout_input(config, found, image=wanted.image, model_uri=wanted.model)
     return _executed(config, aws, found, asked, runs=runs, console=console, now=now)
 
@@ -124,7 +125,9 @@ def log_tail(logs: Path, failure: dict[str, Any]) -> list[str]:
     return [line for line in lines if contract.PROGRESS_PREFIX not in line][-_LOG_TAIL:]
 
 
-def _prepared(config: Config, aws: Aws, *, root: Path, console: Console) -> resources.Resources:
+def _prepared(
+    config: Config, aws: Aws, *, root: Path, console: Console, serving: tuple[str, ...]
+) -> resources.Resources:
     elsewhere = tuple(uri for uri in (config.data.source, config.data.pretrained) if uri.startswith("s3://"))
     with console.status("Preparing") as spinner:
         prepared: resources.Resources = called(
@@ -133,7 +136,7 @@ def _prepared(config: Config, aws: Aws, *, root: Path, console: Console) -> reso
                 name=config.name,
                 function_zip=function_package.function_zip(root),
                 definition=(root / "statemachine" / "pipeline.asl.json").read_text(encoding="utf-8"),
-                images={"training": config.images.training, "serving": config.images.serving},
+                images={"training": (config.images.training,), "serving": serving},
                 reads=elsewhere,
                 say=lambda what: spinner.update(f"Preparing {what}"),
             )

@@ -32,6 +32,13 @@ _DOCKERIGNORE = ".dockerignore"
 _LOG_LINES = 20
 _REVISION_CHARACTERS = 12
 
+_INDEXES: Final = {"PIP_INDEX_URL": "", "PIP_EXTRA_INDEX_URL": ""}
+_AS_COMPOSE: Final[Mapping[str, Mapping[str, str]]] = {
+    "training": {**_INDEXES, "TORCH": "cpu"},
+    "serving": _INDEXES,
+}
+"""Build arguments that docker-compose.yml always gives: with the same ones, each finds the other's layers."""
+
 Say = Callable[[str], None]
 
 
@@ -90,13 +97,14 @@ def revision(root: Path, part: str) -> str:
     """The commit that last touched what the image is built from, or a name for that content where there is none.
 
     `1234567890ab` is a commit; `1234567890ab-dirty-12345678` is one with changes, told by their content;
-    `content-1234567890ab` is content that no commit has.
+    `content-1234567890ab` is content that no commit has, or whose commit a shallow clone does not know.
     """
     patterns = _dockerignore(root)
     inputs, paths = _inputs(root, part, patterns), _pathspecs(part, patterns)
     content = _content(root, inputs)
     commit = (_git(root, "log", "-1", "--format=%H", "--", *paths) or "").strip()[:_REVISION_CHARACTERS]
-    if not commit:
+    # a clone without history takes its newest commit for the one that touched everything
+    if not commit or (_git(root, "rev-parse", "--is-shallow-repository") or "").strip() == "true":
         return f"content-{content[:_REVISION_CHARACTERS]}"
     changed = _git(root, "diff", "--name-only", "HEAD", "--", *paths)
     tracked = set((_git(root, "ls-files", "-z", "--", *paths) or "").split("\0"))
@@ -106,7 +114,7 @@ def revision(root: Path, part: str) -> str:
 
 
 def is_dirty(revision: str) -> bool:
-    """Whether the revision is of source that is not committed."""
+    """Whether the revision names its source by content, for no commit that is known here has it."""
     return "-dirty-" in revision or revision.startswith("content-")
 
 
@@ -149,45 +157,57 @@ def _built(engine: docker.DockerClient, image: Image, *, root: Path, say: Say, s
     events = engine.api.build(
         path=str(root),
         dockerfile=image.dockerfile,
-        tag=str(image),
-        buildargs={**settings, **image.arguments, "REVISION": image.tag, "VERSION": version(root)},
+        buildargs={
+            **_AS_COMPOSE[image.part],
+            **settings,
+            **image.arguments,
+            "REVISION": image.tag,
+            "VERSION": version(root),
+        },
         rm=True,
         forcerm=True,
         decode=True,
     )
-    if revision(root, image.part) != image.revision:  # the source has been sent by now
-        raise KennelError(
-            "its source changed while it was read", where=str(image), hint="Try again when the files are at rest."
-        )
-    _follow(events, image, say)
-    built = find(engine, image)
-    if built is None:
-        raise KennelError("the engine says that it built the image, and does not have it", where=str(image))
-    return dataclasses.replace(built, seconds=time.monotonic() - began)
+    with closing(events):
+        if revision(root, image.part) != image.revision:  # the source has been sent by now
+            raise KennelError(
+                "its source changed while it was read", where=str(image), hint="Try again when the files are at rest."
+            )
+        built = _follow(events, image, say)
+    # named only now: an engine goes on with what it was sent, whoever listens
+    engine.api.tag(built, image.name, image.tag, force=True)
+    return Built(image=image, id=built, bytes=_bytes(engine, built), seconds=time.monotonic() - began)
 
 
-def _follow(events: Iterator[dict[str, Any]], image: Image, say: Say) -> None:
-    """Hear the engine out. Raises KennelError when a step fails."""
+def _bytes(engine: docker.DockerClient, image: str) -> int:
+    return int(engine.api.inspect_image(image)["Size"])
+
+
+def _follow(events: Iterator[dict[str, Any]], image: Image, say: Say) -> str:
+    """Hear the engine out; return the id of what it built. Raises KennelError when a step fails."""
     log: deque[str] = deque(maxlen=_LOG_LINES)
-    step = ""
-    with closing(events):  # type: ignore[type-var]
-        for event in events:
-            for line in str(event.get("stream", "")).splitlines():
-                if not line.strip():
-                    continue
-                log.append(line.rstrip())
-                if line.startswith("Step "):
-                    step = line.removeprefix("Step ").strip()
-                    say(step)
-                elif not line.startswith(" ---> "):
-                    say(f"{step.partition(' : ')[0]} {line.strip()}")
-            if "error" in event:
-                said = "\n".join(f"    {line}" for line in log)
-                raise KennelError(
-                    f"the build failed at step {step or '0'}: {event['error'].strip()}",
-                    where=image.dockerfile,
-                    hint=f"The end of its log:\n{said}" if said else "",
-                )
+    step, built = "", ""
+    for event in events:
+        for line in str(event.get("stream", "")).splitlines():
+            if not line.strip():
+                continue
+            log.append(line.rstrip())
+            if line.startswith("Step "):
+                step = line.removeprefix("Step ").strip()
+                say(step)
+            elif not line.startswith(" ---> "):
+                say(f"{step.partition(' : ')[0]} {line.strip()}")
+        if "error" in event:
+            said = "\n".join(f"    {line}" for line in log)
+            raise KennelError(
+                f"the build failed at step {step or '0'}: {event['error'].strip()}",
+                where=image.dockerfile,
+                hint=f"The end of its log:\n{said}" if said else "",
+            )
+        built = str((event.get("aux") or {}).get("ID", built))
+    if not built:
+        raise KennelError("the engine ended without an image and without a reason", where=image.dockerfile)
+    return built
 
 
 def _dockerignore(root: Path) -> list[str]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from kennel import contract
@@ -42,12 +42,12 @@ def by_role(
     *,
     topic_arn: str,
     kms_key_arn: str,
-    repositories: Mapping[str, str],
+    repositories: Mapping[str, Sequence[str]],
     reads: tuple[str, ...] = (),
 ) -> dict[str, dict[str, Any]]:
     """The policy of each part's role.
 
-    `repositories` are the ARNs of the repositories of the training and the serving image, `reads` s3:// prefixes
+    `repositories` are the ARNs of the repositories of the training and the serving images, `reads` s3:// prefixes
     outside our bucket that training reads.
     """
     statements = {
@@ -69,7 +69,7 @@ def _objects(names: _Names, *prefixes: str) -> list[str]:
     return [f"arn:aws:s3:::{names.bucket}/{prefix}*" for prefix in prefixes]
 
 
-def _job_basics(names: _Names, repository: str) -> list[dict[str, Any]]:
+def _job_basics(names: _Names, repositories: Sequence[str]) -> list[dict[str, Any]]:
     """What every container of SageMaker in a VPC needs: its log, its image, its network interface."""
     return [
         _allow(
@@ -78,7 +78,7 @@ def _job_basics(names: _Names, repository: str) -> list[dict[str, Any]]:
         ),
         _allow(
             ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-            repository,
+            *repositories,
         ),
         # these know no resource
         _allow(
@@ -98,7 +98,7 @@ def _job_basics(names: _Names, repository: str) -> list[dict[str, Any]]:
     ]
 
 
-def _training(names: _Names, repository: str, reads: tuple[str, ...]) -> list[dict[str, Any]]:
+def _training(names: _Names, repositories: Sequence[str], reads: tuple[str, ...]) -> list[dict[str, Any]]:
     places = [uri.removeprefix("s3://").rstrip("/") for uri in reads]
     buckets = sorted({names.bucket, *(place.partition("/")[0] for place in places)})
     return [
@@ -109,12 +109,12 @@ def _training(names: _Names, repository: str, reads: tuple[str, ...]) -> list[di
         ),
         _allow(["s3:PutObject"], *_objects(names, "models/")),
         _allow(["s3:ListBucket"], *(f"arn:aws:s3:::{bucket}" for bucket in buckets)),
-        *_job_basics(names, repository),
+        *_job_basics(names, repositories),
     ]
 
 
-def _serving(names: _Names, repository: str) -> list[dict[str, Any]]:
-    return [_allow(["s3:GetObject"], *_objects(names, "models/")), *_job_basics(names, repository)]
+def _serving(names: _Names, repositories: Sequence[str]) -> list[dict[str, Any]]:
+    return [_allow(["s3:GetObject"], *_objects(names, "models/")), *_job_basics(names, repositories)]
 
 
 def _function(names: _Names) -> list[dict[str, Any]]:

@@ -62,6 +62,7 @@ def push(
     Raises Unavailable before anything is built where no registry answers, and where the way there breaks.
     """
     uri = ecr.ensure_repository(aws, image.name)
+    ecr.protect(aws, image.name)
     login = ecr.login(aws)
     if digest := ecr.digest_of(aws, image.name, image.tag):
         return Pushed(image=image, uri=uri, digest=digest, sent=None)

@@ -7,7 +7,7 @@ name, so two configurations do not meet.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,13 +77,13 @@ def deploy(
     name: str,
     function_zip: bytes,
     definition: str,
-    images: Mapping[str, str],
+    images: Mapping[str, Sequence[str]],
     reads: tuple[str, ...],
     say: Callable[[str], None],
 ) -> Resources:
     """Make it all exist; `say` is told each step.
 
-    `images` are the training and the serving image, which their roles may pull; `reads` are s3:// prefixes of
+    `images` are the training and the serving images, which their roles may pull; `reads` are s3:// prefixes of
     others that training reads.
     """
     names = Names(name=name, account=aws.account, region=aws.region)
@@ -213,14 +213,16 @@ def _tag(kind: str, tags: list[dict[str, str]]) -> dict[str, Any]:
     return {"ResourceType": kind, "Tags": tags}
 
 
-def _repositories(aws: Aws, names: Names, images: Mapping[str, str]) -> dict[str, str]:
-    """The ARN of each image's repository. One without a registry is in ours, where it can be pushed to from now on."""
-    found = {}
-    for part, image in images.items():
-        reference = references.parse(image)
-        if not reference.registry:
-            ecr.ensure_repository(aws, reference.repository)
-        found[part] = ecr.repository_arn(reference, account=names.account, region=names.region)
+def _repositories(aws: Aws, names: Names, images: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The ARNs of the images' repositories. One without a registry is ours, and can be pushed to from now on."""
+    found: dict[str, list[str]] = {}
+    for part, references_ in images.items():
+        parsed = [references.parse(image) for image in references_]
+        for reference in parsed:
+            if not reference.registry:
+                ecr.ensure_repository(aws, reference.repository)
+        arns = (ecr.repository_arn(reference, account=names.account, region=names.region) for reference in parsed)
+        found[part] = sorted({*arns})
     return found
 
 

@@ -49,7 +49,7 @@ def push_all(
         display.line(console, f"{image}  {sent}\n  {one.pinned}")
         pushed.append(one)
     if any(images.is_dirty(one.image.revision) for one in pushed):
-        display.line(console, "What is tagged -dirty or content- is of source that is not committed.")
+        display.line(console, "A tag with -dirty- or content- names source that is not committed here.")
     return pushed
 
 

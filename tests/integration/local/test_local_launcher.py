@@ -4,9 +4,12 @@ import json
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler
 from urllib.request import Request, urlopen
 
 import boto3
@@ -84,6 +87,36 @@ def test_a_note_of_one_that_is_gone_is_no_hindrance(tmp_path, stopping):
     assert launcher.find(tmp_path).pid == stopping[0].pid
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"220 no web server\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\nshort",
+        b"HTTP/1.0 200 OK\r\n\r\n[]",
+        b"HTTP/1.0 200 OK\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\n\r\nnot JSON",
+    ],
+)
+def test_a_port_that_somebody_else_has_by_now_is_no_local_aws(tmp_path, said):
+    class Other(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(65536)
+            self.request.sendall(said)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_address[1]}"
+        (tmp_path / "server.json").write_text(json.dumps({"pid": os.getpid(), "endpoint_url": url}))
+        assert launcher.find(tmp_path) is None
+        assert launcher.runtime_at(url) is None
+        other.shutdown()
+
+
+def test_a_note_that_is_no_note_is_no_hindrance(tmp_path):
+    (tmp_path / "server.json").write_text("[]")
+    assert launcher.find(tmp_path) is None
+
+
 def test_it_ends_with_its_jobs_when_its_starter_is_killed(tmp_path):
     script = """
 import sys, time
@@ -127,9 +160,9 @@ launcher.start(Path(sys.argv[1]), region="us-east-1", port=0, outlive_us=True)
     assert gone(aws.pid)
 
 
-def served(tmp_path, *options):
+def served(tmp_path, *options, stderr=None):
     command = [sys.executable, "-m", "kennel.local", "--port", "0", "--state-dir", str(tmp_path), *options]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True)
     line = process.stdout.readline()
     assert line.startswith("AWS is at http://127.0.0.1:")
     return process, line.split()[3]
@@ -177,6 +210,43 @@ def test_without_an_engine_the_docker_runtime_is_a_clear_error_before_it_listens
     assert "Start Docker" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "server.json").exists()
+
+
+class HalfAnEngine(BaseHTTPRequestHandler):
+    """A Docker engine that says what it is, and then refuses everything."""
+
+    def do_GET(self):
+        answers = {
+            "version": b'{"ApiVersion": "1.41"}',
+            "_ping": b"OK",
+            "info": b'{"NCPU": 2, "MemTotal": 4294967296}',
+        }
+        answer = answers.get(self.path.rpartition("/")[2])
+        self.send_response(200 if answer else 409)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(answer or b'{"message": "removal is already in progress"}')
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_leftovers_that_cannot_be_removed_are_a_warning(tmp_path, monkeypatch):
+    with socketserver.ThreadingUnixStreamServer(f"{tmp_path}/engine.sock", HalfAnEngine) as engine:
+        threading.Thread(target=engine.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
+        with (tmp_path / "said").open("w") as said:
+            process, url = served(tmp_path, "--runtime", "docker", "--until-stdin-ends", stderr=said)
+        with urlopen(f"{url}/_kennel") as answer:
+            assert json.load(answer)["runtime"] == "docker"
+        process.stdin.close()
+        assert process.wait(20) == 0
+        process.stdout.close()
+        engine.shutdown()
+    text = (tmp_path / "said").read_text()
+    assert text.startswith("WARNING root: what an earlier local AWS here had left is not all removed: 409 ")
+    assert "removal is already in progress" in text
+    assert "Traceback" not in text
 
 
 def test_it_says_which_runtime_it_has_and_can_listen_on_every_address(tmp_path, stopping):

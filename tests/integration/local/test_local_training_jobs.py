@@ -120,6 +120,61 @@ def test_a_link_in_the_model_folder_fails_the_job_with_a_reason_of_the_users(aws
     assert "link" in job["FailureReason"]
 
 
+@pytest.mark.parametrize("linked", ["model", "output", "output/data"])
+def test_a_link_in_the_place_of_a_folder_fails_the_job_and_is_not_followed(aws, tmp_path, linked):
+    (tmp_path / "data").mkdir()
+    for secret in (tmp_path / "secret", tmp_path / "data/secret"):
+        secret.write_text("of this machine")
+    script = f"""
+import shutil
+shutil.rmtree(base / "{linked}")
+(base / "{linked}").symlink_to("{tmp_path}")
+(base / "model").is_symlink() or model()
+"""
+    name = aws.start_job(script)
+    job = aws.ended_job(name)
+    assert job["TrainingJobStatus"] == "Failed"
+    shown = "model" if linked == "model" else "output/data"
+    assert job["FailureReason"] == (
+        f"AlgorithmError: algo-1 has put a symbolic link at /opt/ml/{shown} or above it; "
+        "what a job leaves is not read through links"
+    )
+    assert "Contents" not in aws.s3.list_objects_v2(Bucket="bucket", Prefix=f"out/{name}/")
+
+
+def test_a_link_in_the_place_of_the_failure_file_is_no_reason(aws, tmp_path):
+    (tmp_path / "credentials").write_text("a secret")
+    script = f"(base / 'output/failure').symlink_to('{tmp_path}/credentials'); say('last words'); sys.exit(1)"
+    assert aws.job(script)["FailureReason"] == (
+        "AlgorithmError: algo-1 left no reason; its last lines:\nlast words, exit code: 1"
+    )
+
+
+@pytest.mark.parametrize("name", ["model", "output/data"])
+def test_a_file_or_a_pipe_in_the_place_of_a_folder_fails_the_job(aws, name):
+    for make in ("place.touch()", "os.mkfifo(place)"):
+        script = f"place = base / '{name}'; place.rmdir(); {make}; place.name == 'model' or model()"
+        job = aws.job(script)
+        assert job["FailureReason"] == f"AlgorithmError: what algo-1 has put at /opt/ml/{name} is no folder"
+
+
+def test_a_host_that_removes_all_it_was_given_left_no_model(aws):
+    # longer than it takes until what the host has written is measured
+    reason = aws.job("import shutil; shutil.rmtree(base); time.sleep(2.5)")["FailureReason"]
+    assert reason == "AlgorithmError: the training wrote nothing to /opt/ml/model, so there is no model"
+
+
+def test_what_is_odd_in_a_folder_does_not_hinder_its_measuring(aws):
+    script = """
+os.mkfifo(base / "pipe"); (base / "to-nothing").symlink_to("nothing"); (base / "loop").symlink_to("loop")
+(base / "up").symlink_to(".."); (base / "closed").mkdir(0); (base / os.fsdecode(b"\\xff")).touch()
+time.sleep(2.5)
+model()
+"""
+    job = aws.job(script)
+    assert job["TrainingJobStatus"] == "Completed", job["FailureReason"]
+
+
 def test_one_host_that_fails_stops_the_others(aws):
     script = """
 if rank == 0:

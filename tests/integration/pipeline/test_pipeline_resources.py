@@ -24,7 +24,7 @@ def aws() -> Iterator[Aws]:
     server.stop()
 
 
-IMAGES = {"training": "kennel-training", "serving": "127.0.0.1:5000/kennel-serving:1"}
+IMAGES = {"training": ["kennel-training"], "serving": ["127.0.0.1:5000/kennel-serving:1"]}
 
 
 def deployed(aws, *, name="kennel", code=b"", definition=DEFINITION, reads=(), images=IMAGES):
@@ -200,7 +200,21 @@ def test_users_credentials_never_go_to_an_endpoint_that_is_not_aws(monkeypatch):
 
 
 def test_repository_is_made_for_an_image_without_a_registry_and_for_no_other(aws):
-    deployed(aws, images={"training": "own-training:1", "serving": "127.0.0.1:5000/elsewhere:1"})
+    deployed(aws, images={"training": ["own-training:1"], "serving": ["127.0.0.1:5000/elsewhere:1", "own-serving:2"]})
     names = {found["repositoryName"] for found in aws.client("ecr").describe_repositories()["repositories"]}
-    assert "own-training" in names
+    assert {"own-training", "own-serving"} <= names
     assert "elsewhere" not in names
+
+
+def test_both_images_of_a_rollout_may_be_pulled(aws):
+    deployed(aws, images={"training": ["own-training"], "serving": ["old-serving:1", "new-serving:1"]})
+    policy = aws.client("iam").get_role_policy(RoleName="kennel-serving", PolicyName="serving")["PolicyDocument"]
+    (pulling,) = [item for item in policy["Statement"] if "ecr:BatchGetImage" in item["Action"]]
+    assert [arn.rpartition("/")[2] for arn in pulling["Resource"]] == ["new-serving", "old-serving"]
+
+
+def test_settings_of_a_repository_that_exists_are_its_owner_s(aws):
+    aws.client("ecr").create_repository(repositoryName="team/shared")
+    deployed(aws, images={"training": ["own-training"], "serving": ["team/shared:latest"]})
+    (found,) = aws.client("ecr").describe_repositories(repositoryNames=["team/shared"])["repositories"]
+    assert found["imageTagMutability"] == "MUTABLE"

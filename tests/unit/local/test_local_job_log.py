@@ -1,6 +1,7 @@
 """Metrics and failure reasons out of a job's log."""
 
 import math
+import os
 import re
 
 import pytest
@@ -79,6 +80,22 @@ def test_the_last_lines_stand_for_a_reason_that_was_not_left(base):
 
 def test_a_failure_folder_is_no_reason(base):
     (base / "output/failure").mkdir()
+    assert "left no reason" in failure_reason(base, "algo-1", 1, [])
+
+
+def test_a_reason_is_not_read_through_a_link(base, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "failure").write_text("a secret of this machine")
+    (base / "output/failure").symlink_to(elsewhere / "failure")
+    assert "left no reason; its last lines:\nlast" in failure_reason(base, "algo-1", 1, ["last"])
+    (base / "output/failure").unlink()
+    (base / "output").rmdir()
+    (base / "output").symlink_to(elsewhere)
+    assert "left no reason; its last lines:\nlast" in failure_reason(base, "algo-1", 1, ["last"])
+
+
+def test_a_pipe_is_no_reason_and_nobody_waits_for_one(base):
+    os.mkfifo(base / "output/failure")
     assert "left no reason" in failure_reason(base, "algo-1", 1, [])
 
 

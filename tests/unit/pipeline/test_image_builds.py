@@ -35,18 +35,24 @@ def built(engine: FakeEngine, root: Path, **changes: object) -> tuple[images.Bui
     ), said
 
 
+def names(engine: FakeEngine) -> dict[str, str]:
+    """What the engine has under a name."""
+    return {name: image for name, image in engine.api.images.items() if not name.startswith("sha256:")}
+
+
 def test_image_is_built_with_its_revision_and_version_and_is_the_latest(root):
     engine, image = FakeEngine(*STEPS), serving(root)
     done, said = built(engine, root)
     (asked,) = engine.api.builds
-    assert (asked["tag"], asked["dockerfile"], asked["path"]) == (
-        str(image),
-        "containers/serving/Dockerfile",
-        str(root),
-    )
-    assert asked["buildargs"] == {"PIP_INDEX_URL": "u", "REVISION": image.tag, "VERSION": "1.2.3"}
+    assert (asked["dockerfile"], asked["path"]) == ("containers/serving/Dockerfile", str(root))
+    assert asked["buildargs"] == {
+        "PIP_INDEX_URL": "u",
+        "PIP_EXTRA_INDEX_URL": "",
+        "REVISION": image.tag,
+        "VERSION": "1.2.3",
+    }
     assert (done.id, done.bytes, done.seconds is None) == ("sha256:built", 1000, False)
-    assert engine.api.images == {str(image): "sha256:built", "k-serving:latest": "sha256:built"}
+    assert names(engine) == {str(image): "sha256:built", "k-serving:latest": "sha256:built"}
     assert said == ["1/2 : FROM a", "2/2 : RUN b"]
 
 
@@ -67,7 +73,7 @@ def test_build_that_fails_names_the_step_and_ends_with_the_log(root):
     assert "containers/serving/Dockerfile: the build failed at step 2/2 : RUN b: returned a non-zero code: 1" in said
     assert "    line 29" in said
     assert "    line 9\n" not in said
-    assert engine.api.images == {}
+    assert names(engine) == {}
 
 
 def test_engine_that_goes_away_is_an_error_without_a_traceback(root):
@@ -80,7 +86,7 @@ def test_source_that_changes_under_way_is_not_built_under_the_wrong_revision(roo
     engine.api.on_build = lambda: (root / "containers/serving/Dockerfile").write_text("FROM b")
     with pytest.raises(KennelError, match="its source changed while it was read"):
         built(engine, root)
-    assert engine.api.images == {}
+    assert names(engine) == {}
 
 
 def test_missing_dockerfile_is_named(root):

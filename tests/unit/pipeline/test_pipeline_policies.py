@@ -8,7 +8,7 @@ from kennel.pipeline.resources import Names
 NAMES = Names(name="kennel", account="123456789012", region="eu-west-1")
 TOPIC, KEY = NAMES.arn("sns", "kennel-failures"), NAMES.arn("kms", "key/1")
 
-REPOSITORIES = {part: NAMES.arn("ecr", f"repository/kennel-{part}") for part in ("training", "serving")}
+REPOSITORIES = {part: [NAMES.arn("ecr", f"repository/kennel-{part}")] for part in ("training", "serving")}
 
 KNOW_NO_RESOURCE = {
     "ecr:GetAuthorizationToken",
@@ -100,7 +100,7 @@ def test_each_role_is_taken_by_one_service():
 def test_each_job_s_role_may_pull_its_own_image_and_no_other():
     for part in ("training", "serving"):
         pulling = [item for item in by_role()[part]["Statement"] if "ecr:BatchGetImage" in item["Action"]]
-        assert [item["Resource"] for item in pulling] == [[REPOSITORIES[part]]]
+        assert [item["Resource"] for item in pulling] == [REPOSITORIES[part]]
 
 
 def test_no_role_may_push():

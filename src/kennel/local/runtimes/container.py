@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from docker import types
+
 from kennel import contract
 from kennel.local.processes import Cause
 
@@ -62,7 +64,7 @@ class Container:
 
     def creation(self) -> dict[str, Any]:
         """Keyword arguments with which the SDK creates it."""
-        kind = _SERVING if self.serving else {}
+        kind = _SERVING if self.serving else _TRAINING
         memory = {"mem_limit": self.memory_bytes, "memswap_limit": self.memory_bytes} if self.memory_bytes else {}
         return {
             "image": self.image,
@@ -72,7 +74,8 @@ class Container:
             "network": self.network,
             "environment": self.environment,
             "labels": {**self.labels, HOST_LABEL: self.host},
-            "volumes": [f"{m.source}:{m.target}:{'ro' if m.read_only else 'rw'}" for m in self.mounts],
+            # not as `volumes`, which a colon in a path would break
+            "mounts": [types.Mount(m.target, m.source, type="bind", read_only=m.read_only) for m in self.mounts],
             "nano_cpus": round(self.cpus * 1e9),
             "shm_size": self.shm_bytes,
             "cap_drop": ["ALL"],
@@ -95,6 +98,9 @@ class Container:
         values = json.loads(file.read_text())
         return cls(**values | {"mounts": [Mount(**mount) for mount in values["mounts"]]})
 
+
+_TRAINING: dict[str, Any] = {"pids_limit": 4096}
+"""Many, for the threads of data loaders on many cores, and yet an end to a script that forks and forks."""
 
 _SERVING: dict[str, Any] = {"read_only": True, "pids_limit": 1024}
 """As the serving image promises to run; what works so works with less strictness, too."""

@@ -31,6 +31,9 @@ _RUNNER_GRACE_SECONDS = 60.0
 _LOCAL_ENGINE = "http+docker://localhost"
 """How the SDK calls an engine behind a socket of this machine."""
 
+_USUAL_SOCKET = "unix:///var/run/docker.sock"
+_FIT = "Use the process runtime, or a Docker engine of this machine that runs as root."
+
 
 class DockerRuntime:
     """Starts hosts of training jobs and instances of endpoints as containers."""
@@ -49,7 +52,7 @@ class DockerRuntime:
         training_grace: float = TRAINING_GRACE_SECONDS,
         serving_grace: float = SERVING_GRACE_SECONDS,
     ) -> None:
-        """Raise Unavailable where no engine of this machine answers.
+        """Raise Unavailable where no engine of this machine answers, or one whose containers we cannot reach.
 
         `user` is the uid:gid of every container, so that what they write is ours to remove; empty, for a
         local AWS of root, leaves it to the images.
@@ -70,7 +73,15 @@ class DockerRuntime:
                     where=environment.get("DOCKER_HOST", client.api.base_url),
                     hint="Unset DOCKER_HOST, or let it name a socket: unix:///var/run/docker.sock",
                 )
-            info = client.info()
+            where = environment.get("DOCKER_HOST", _USUAL_SOCKET)
+            try:
+                info = client.info()
+            except (DockerException, OSError) as error:
+                raise errors.Unavailable(
+                    f"the Docker engine does not say what it is: {error}", where=where, hint="Is it just starting?"
+                ) from error
+            if unfit := _unfit(info):
+                raise errors.Unavailable(unfit, where=where, hint=_FIT)
         self._machine = Size(vcpus=info["NCPU"], memory_bytes=info["MemTotal"])
 
     def sweep(self) -> int:
@@ -124,21 +135,24 @@ class DockerRuntime:
         """Start `serve` in a network of its own. Raises Unavailable."""
         labels = self._labels("kennel.endpoint", endpoint)
         network = self._network(endpoint, labels, isolated=isolated, reached=True)
-        labels = {**labels, _NETWORK_LABEL: network}
-        container = self._container(
-            name=f"{network}-{log.stem}",
-            host=log.stem,
-            image=image,
-            instance_type=instance_type,
-            command="serve",
-            network=network,
-            labels=labels,
-            environment=environment,
-            mounts=[Mount(source=str(model_dir), target=contract.MODEL_DIR, read_only=True)],
-            grace=self._serving_grace,
-            publish=not isolated,
-        )
-        process = self._run(container, log, on_end=lambda: self._remove_all(network, labels))
+        try:
+            container = self._container(
+                name=f"{network}-{log.stem}",
+                host=log.stem,
+                image=image,
+                instance_type=instance_type,
+                command="serve",
+                network=network,
+                labels=labels,
+                environment=environment,
+                mounts=[Mount(source=str(model_dir), target=contract.MODEL_DIR, read_only=True)],
+                grace=self._serving_grace,
+                publish=not isolated,
+            )
+            process = self._run(container, log, on_end=lambda: self._remove_all(network, labels))
+        except BaseException:  # whoever tries again and again would use up the engine's networks
+            self._remove_all(network, labels)
+            raise
         return process, process.url
 
     def _labels(self, kind: str, name: str) -> dict[str, str]:
@@ -270,6 +284,18 @@ class ContainerProcess(Supervised):
     def url(self) -> str:
         """Where it answers; empty while that is not known."""
         return self._notes.url()
+
+
+def _unfit(info: Mapping[str, Any]) -> str:
+    """What keeps an engine from being of use here; empty where nothing does."""
+    if str(info.get("OperatingSystem", "")).startswith("Docker Desktop"):
+        return "the engine is Docker Desktop's: its containers have no address that this machine reaches"
+    for option in info.get("SecurityOptions") or ():
+        if option.startswith("name=rootless"):
+            return "the Docker engine is rootless: its containers have no address that this machine reaches"
+        if option.startswith("name=userns"):
+            return "the Docker engine maps user ids: its containers may not write to the folders of their jobs"
+    return ""
 
 
 _NETWORK_LABEL = "kennel.network"

@@ -8,6 +8,7 @@ the end beyond the status, it leaves in `Notes`. It must not decide anything abo
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -175,6 +176,13 @@ class _Run:
 
 
 _INTERNAL: Fault = "InternalServerError"
+_ENTRY_POINT_REFUSED = re.compile(
+    # the last of what the runtime does, in words of several of its versions; a runtime that is itself missing
+    # is told with other words before, and so is a mount
+    r"(?:^|container process: |container init: |process caused: |process caused \\?\")"
+    r"exec:? [\"\\]*[^\s\"\\]+?[\"\\]*: (?:stat \S+: )?"
+    r"(executable file not found|no such file or directory|permission denied)"
+)
 
 
 class _Ended(Exception):
@@ -195,10 +203,10 @@ def _explained(error: Exception, container: Container) -> tuple[int, Cause]:
     if isinstance(error, ImageNotFound):
         return _ENGINE_FAILED, _no_image(container.image, error)
     if isinstance(error, APIError):
-        if "executable file not found" in text or "no such file or directory" in text:
+        if refused := _ENTRY_POINT_REFUSED.search(text):
+            if refused[1] == "permission denied":
+                return _NOT_EXECUTABLE, Cause(what=f"{entry} that can be executed: {text}")
             return _NOT_FOUND, Cause(what=f"{entry}: {text}")
-        if "permission denied" in text:
-            return _NOT_EXECUTABLE, Cause(what=f"{entry} that can be executed: {text}")
         return _ENGINE_FAILED, Cause(what=f"was refused by the Docker engine: {text}", fault=_INTERNAL)
     return _ENGINE_FAILED, Cause(what=f"was lost: the Docker engine does not answer: {text}", fault=_INTERNAL)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kennel import contract
 from kennel.local.processes import Cause
+from kennel.local.sagemaker import opt_ml
 from kennel.local.wire import ServiceError
 
 LAST_LINES = 15
 """How many lines of a host's log stand for a reason that it did not leave."""
+
+_FAILURE = "output/failure"
 
 
 def compiled(regex: str, name: str) -> re.Pattern[str]:
@@ -46,7 +50,7 @@ def failure_reason(base: Path, host: str, status: int, last_lines: Iterable[str]
 
     `base` is the host's /opt/ml. At most 1,024 characters, the exit code included.
     """
-    left = _left(base / "output/failure")
+    left = _left(base)
     if cause is not None:  # an exit code that is not the script's own would mislead
         end = f", exit code: {status}" if cause.fault == "AlgorithmError" else ""
         reason = f"{host} {cause.what}" + (f"; it left: {left}" if left else "")
@@ -60,8 +64,12 @@ def failure_reason(base: Path, host: str, status: int, last_lines: Iterable[str]
     return f"AlgorithmError: {reason}"[: contract.FAILURE_REASON_CHARACTERS - len(end)] + end
 
 
-def _left(file: Path) -> str:
-    if not file.is_file():
+def _left(base: Path) -> str:
+    """The reason that the script left; what is no file of its own is none."""
+    if not stat.S_ISREG(opt_ml.mode(base, _FAILURE)):
         return ""
-    with file.open(encoding="utf-8", errors="replace") as text:
-        return text.read(contract.FAILURE_REASON_CHARACTERS).strip()
+    try:
+        with (base / _FAILURE).open(encoding="utf-8", errors="replace") as text:
+            return text.read(contract.FAILURE_REASON_CHARACTERS).strip()
+    except OSError:  # the script may have closed it to us
+        return ""

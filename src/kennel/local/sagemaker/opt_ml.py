@@ -6,8 +6,9 @@ Source: "How Amazon SageMaker provides training information" in the SageMaker de
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 CHANNELS = "input/data"
 """A folder per channel lies here."""
@@ -43,3 +44,20 @@ def write(
     }
     for name, content in configuration.items():
         (base / f"input/config/{name}.json").write_text(json.dumps(content))
+
+
+def mode(base: Path, name: str) -> int:
+    """The `st_mode` of what a host has left at /opt/ml/`name`: 0 for nothing, a link's if a link is on the way.
+
+    A host owns what is below its /opt/ml: whoever follows its links reads files of this machine for it.
+    """
+    found, path = 0, base
+    for part in PurePosixPath(name).parts:
+        path /= part
+        try:
+            found = path.lstat().st_mode
+        except OSError:
+            return 0
+        if stat.S_ISLNK(found):
+            break
+    return found

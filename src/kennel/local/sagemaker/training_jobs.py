@@ -11,6 +11,7 @@ import contextlib
 import logging
 import re
 import shutil
+import stat
 import threading
 import time
 from collections import deque
@@ -39,7 +40,7 @@ _MEASURE_SECONDS = 2.0
 """Between two looks at how much a job has written: a host's disk is this machine's, and has no quota."""
 
 _MOST_HOSTS = 32
-"""Hosts of one job, at most: each is a process on this machine. AWS has a quota, too."""
+"""Hosts of one job, at most: each is a process or a container on this machine. AWS has a quota, too."""
 _KEPT = (
     "TrainingJobName",
     "HyperParameters",
@@ -389,9 +390,12 @@ class TrainingJobs:
         output = job.description["OutputDataConfig"]["S3OutputPath"].rstrip("/")
         prefix = f"{output}/{job.description['TrainingJobName']}/output"
         merged = bases[0].parent / "model"
-        for base in bases:
+        merged.mkdir(exist_ok=True)
+        data = _folder(bases[0], "output/data", host="algo-1")
+        for number, base in enumerate(bases, start=1):
+            model = _folder(base, "model", host=f"algo-{number}")
             try:
-                merge_links(base / "model", merged)
+                merge_links(model, merged)
             except FileExistsError as error:
                 raise _Failed(
                     f"AlgorithmError: two hosts wrote {Path(error.filename2 or error.filename).name} into "
@@ -399,7 +403,7 @@ class TrainingJobs:
                 ) from error
         if needs_model and not any(merged.iterdir()):
             raise _Failed("AlgorithmError: the training wrote nothing to /opt/ml/model, so there is no model")
-        for source, file in ((merged, contract.ARTEFACT_NAME), (bases[0] / "output/data", "output.tar.gz")):
+        for source, file in ((merged, contract.ARTEFACT_NAME), (data, "output.tar.gz")):
             if source.exists() and any(source.iterdir()):
                 packed = bases[0].parent / file
                 archive.pack(source, packed)
@@ -411,14 +415,28 @@ class TrainingJobs:
 def _written(base: Path) -> int:
     """Bytes on disk of what a host has written below /opt/ml; its channels are links to what others have, too."""
     total = 0
-    ahead = [path for path in base.iterdir() if path.name != "input"]
+    ahead = [base]
     while ahead:
         path = ahead.pop()
-        with contextlib.suppress(OSError):  # it may go while we look
-            if path.is_dir() and not path.is_symlink():
-                ahead += path.iterdir()
-            total += path.lstat().st_blocks * 512
+        with contextlib.suppress(OSError):  # it may go while we look, or be closed to us
+            found = path.lstat()
+            total += found.st_blocks * 512
+            if stat.S_ISDIR(found.st_mode):
+                ahead += [below for below in path.iterdir() if below != base / "input"]
     return total
+
+
+def _folder(base: Path, name: str, *, host: str) -> Path:
+    """The folder at /opt/ml/`name` of a host, where there may be none. Raises _Failed for anything but a folder."""
+    mode = opt_ml.mode(base, name)
+    if stat.S_ISLNK(mode):
+        raise _Failed(
+            f"AlgorithmError: {host} has put a symbolic link at {contract.BASE_DIR}/{name} or above it; "
+            "what a job leaves is not read through links"
+        )
+    if mode and not stat.S_ISDIR(mode):
+        raise _Failed(f"AlgorithmError: what {host} has put at {contract.BASE_DIR}/{name} is no folder")
+    return base / name
 
 
 def _s3_source(channel: dict[str, Any]) -> dict[str, Any]:
