@@ -1,13 +1,16 @@
 """A small image whose `train` and `serve` do what they are told, and a local AWS that runs it."""
 
+import contextlib
 import io
+import os
+import random
 import tarfile
 import uuid
 
-from local_rig import ROLE, Aws, wait_for
-from waiting import gone, until
-
-__all__ = ["BASE", "ROLE", "TINY", "Aws", "build", "described", "gone", "left", "read", "until", "wait_for"]
+from kennel import engine as engines
+from kennel.local.runtimes.docker import DockerRuntime
+from kennel.local.runtimes.sizes import Size, size_of
+from kennel.local.server import LocalAws
 
 BASE = "python:3.11-slim-bookworm"
 TINY = "ml.c5.xlarge"
@@ -99,6 +102,25 @@ def build(engine):
     tag = f"kennel-test-runtime:{uuid.uuid4().hex[:12]}"
     engine.images.build(fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True)
     return tag
+
+
+@contextlib.contextmanager
+def local_aws(folder, **graces):
+    """A local AWS in this process whose jobs and instances are containers; and its runtime."""
+    runtime = DockerRuntime(
+        state_dir=folder,
+        random=random.SystemRandom(),
+        connect=engines.connect,
+        size_of=lambda name: Size(vcpus=1, memory_bytes=64 << 20) if name == TINY else size_of(name),
+        environment=dict(os.environ),
+        **graces,
+    )
+    server = LocalAws(port=0, state_dir=folder, region="us-east-1", runtime=runtime)
+    server.start()
+    try:
+        yield server, runtime
+    finally:
+        server.close()
 
 
 def left(engine, state_dir, *labels):

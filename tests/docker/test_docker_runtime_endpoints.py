@@ -1,44 +1,23 @@
 """Endpoints over HTTP, whose instances are real containers."""
 
-import os
-import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from runtime_rig import ROLE, TINY, Aws, build, described, left, until, wait_for
+from runtime_rig import TINY, described, left, local_aws
 
-from kennel import engine as engines
-from kennel.local.runtimes.docker import DockerRuntime
-from kennel.local.runtimes.sizes import Size, size_of
-from kennel.local.server import LocalAws
+from local_rig import ROLE, Aws, wait_for
+from waiting import until
 
 pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
-def image(engine):
-    tag = build(engine)
-    yield tag
-    engine.images.remove(tag, force=True)
-
-
-@pytest.fixture(scope="module")
 def hosting(engine, image, tmp_path_factory):
     folder = tmp_path_factory.mktemp("aws")
-    runtime = DockerRuntime(
-        state_dir=folder,
-        random=random.SystemRandom(),
-        connect=engines.connect,
-        size_of=lambda name: Size(vcpus=1, memory_bytes=64 << 20) if name == TINY else size_of(name),
-        environment=dict(os.environ),
-        serving_grace=1,
-    )
-    server = LocalAws(port=0, state_dir=folder, region="us-east-1", runtime=runtime)
-    server.start()
-    rig = Hosting(server.endpoint_url, server, runtime)
-    rig.server_dir, rig.image, rig.engine = folder, image, engine
-    yield rig
-    server.close()
+    with local_aws(folder, serving_grace=1) as (server, runtime):
+        rig = Hosting(server.endpoint_url, server, runtime)
+        rig.server_dir, rig.image, rig.engine = folder, image, engine
+        yield rig
     assert left(engine, folder) == []
 
 

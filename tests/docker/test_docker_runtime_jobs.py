@@ -8,40 +8,24 @@ import time
 import uuid
 
 import pytest
-from runtime_rig import BASE, TINY, Aws, build, described, left, read, until
+from runtime_rig import BASE, TINY, described, left, local_aws, read
 
 from kennel import engine as engines
 from kennel.local.runtimes.docker import DockerRuntime
-from kennel.local.runtimes.sizes import Size, size_of
-from kennel.local.server import LocalAws
+from kennel.local.runtimes.sizes import size_of
+from local_rig import Aws
+from waiting import until
 
 pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
-def image(engine):
-    tag = build(engine)
-    yield tag
-    engine.images.remove(tag, force=True)
-
-
-@pytest.fixture(scope="module")
 def aws(engine, image, tmp_path_factory):
     folder = tmp_path_factory.mktemp("aws")
-    runtime = DockerRuntime(
-        state_dir=folder,
-        random=random.SystemRandom(),
-        connect=engines.connect,
-        size_of=lambda name: Size(vcpus=1, memory_bytes=64 << 20) if name == TINY else size_of(name),
-        environment=dict(os.environ),
-        training_grace=2,
-    )
-    server = LocalAws(port=0, state_dir=folder, region="us-east-1", runtime=runtime)
-    server.start()
-    rig = Rig(server.endpoint_url, server, runtime)
-    rig.server_dir, rig.image = folder, image
-    yield rig
-    server.close()
+    with local_aws(folder, training_grace=2) as (server, runtime):
+        rig = Rig(server.endpoint_url, server, runtime)
+        rig.server_dir, rig.image = folder, image
+        yield rig
     assert left(engine, folder) == []
 
 

@@ -10,18 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from runtime_rig import Aws, build, gone, left, until
+from runtime_rig import left
 
 from kennel.local import launcher
+from local_rig import Aws
+from waiting import gone, until
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture(scope="module")
-def image(engine):
-    tag = build(engine)
-    yield tag
-    engine.images.remove(tag, force=True)
 
 
 @pytest.fixture
