@@ -133,7 +133,7 @@ def test_serving_image_is_pushed_once_and_known_by_its_digest(project, images):
     assert project.tags() == {image["tag"]: image["digest"]}
     assert image["image"] == f"{project.registry}/{project.name}@{image['digest']}"
     assert image["tag"].startswith("content-"), "the copy has no git"
-    assert "of source that is not committed" in words
+    assert "source that is not committed" in words
 
     again, words = project.run("push")
     assert again == {**image, "bytes_sent": None}
