@@ -176,11 +176,8 @@ def _built(engine: docker.DockerClient, image: Image, *, root: Path, say: Say, s
         built = _follow(events, image, say)
     # named only now: an engine goes on with what it was sent, whoever listens
     engine.api.tag(built, image.name, image.tag, force=True)
-    return Built(image=image, id=built, bytes=_bytes(engine, built), seconds=time.monotonic() - began)
-
-
-def _bytes(engine: docker.DockerClient, image: str) -> int:
-    return int(engine.api.inspect_image(image)["Size"])
+    size = int(engine.api.inspect_image(built)["Size"])
+    return Built(image=image, id=built, bytes=size, seconds=time.monotonic() - began)
 
 
 def _follow(events: Iterator[dict[str, Any]], image: Image, say: Say) -> str:

@@ -30,7 +30,6 @@ def container(**changes):
             "memory_bytes": 1 << 30,
             "shm_bytes": 1 << 29,
             "limit": "the limit is 1 GiB",
-            "serving": False,
             "publish": False,
             "grace": 120,
             **changes,
@@ -59,7 +58,7 @@ def test_no_limit_is_asked_for_where_none_is_known():
 
 
 def test_only_serving_containers_are_read_only_and_published_on_loopback_alone():
-    training, serving = container().creation(), container(serving=True, publish=True).creation()
+    training, serving = container().creation(), container(command="serve", publish=True).creation()
     assert ("read_only" in training, serving["read_only"]) == (False, True)
     assert ("ports" in training, serving["ports"]) == (False, {"8080/tcp": ("127.0.0.1", None)})
     assert training["cap_drop"] == serving["cap_drop"] == ["ALL"]

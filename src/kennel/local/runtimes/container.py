@@ -55,12 +55,16 @@ class Container:
     limit: str
     """What to say of the limit of memory when the container has reached it."""
 
-    serving: bool
     publish: bool
     """Whether the port of a serving container is published on loopback."""
 
     grace: int
     """Seconds between SIGTERM and SIGKILL."""
+
+    @property
+    def serving(self) -> bool:
+        """Whether it is an instance of an endpoint, not a host of a job."""
+        return self.command == "serve"
 
     def creation(self) -> dict[str, Any]:
         """Keyword arguments with which the SDK creates it."""

@@ -206,7 +206,6 @@ class DockerRuntime:
             # the engine's own 64 MB are too few for the workers of a data loader
             shm_bytes=(memory or self._machine.memory_bytes) // 2,
             limit=f"the limit of {instance_type} is {shown(memory)}" if memory else "the machine has no more",
-            serving=command == "serve",
             publish=publish,
             grace=round(grace),
         )
