@@ -28,6 +28,12 @@ TRAINING_CHANNEL: Final = "training"
 PRETRAINED_CHANNEL: Final = "pretrained"
 """Optional channel that holds one file of pretrained backbone weights."""
 
+CHECKPOINTS_DIR: Final = "/opt/ml/checkpoints"
+"""LocalPath of a job's CheckpointConfig; SageMaker makes the folder for jobs that have one, and keeps it in S3."""
+
+PARTIAL_SUFFIX: Final = ".partial"
+"""Files of this suffix there are not finished: they are not checkpoints yet."""
+
 SPLITS: Final = ("train", "valid", "test")
 
 FAILURE_REASON_CHARACTERS: Final = 1024

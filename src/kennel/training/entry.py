@@ -56,6 +56,7 @@ def train(base: Path, *, environ: MutableMapping[str, str]) -> None:
         )
     tree = find(training)
     pretrained = channels / contract.PRETRAINED_CHANNEL
+    checkpoints = base / "checkpoints"
 
     from kennel.training import job  # noqa: PLC0415 - torch takes seconds; what is wrong above should not wait
 
@@ -65,6 +66,8 @@ def train(base: Path, *, environ: MutableMapping[str, str]) -> None:
         hosts,
         pretrained_channel=pretrained if pretrained.is_dir() and any(pretrained.iterdir()) else None,
         model_directory=base / "model",
+        # SageMaker makes the folder for jobs that have a CheckpointConfig.
+        checkpoint_directory=checkpoints if checkpoints.is_dir() else None,
         environ=environ,
         report=_log,
         clock=time.monotonic,

@@ -65,6 +65,19 @@ class Group:
                     dist.broadcast(whole, src=0)
                 tensor.detach().copy_(whole)
 
+    def bytes_from_first(self, content: bytes, *, device: torch.device) -> bytes:
+        """The bytes that rank 0 gave, on every host; what the others gave does not matter."""
+        if self.world == 1:
+            return content
+        length = torch.tensor([len(content)], device=device)
+        self.copy_from_first_([length])
+        whole = torch.empty(int(length), dtype=torch.uint8, device=device)
+        if whole.numel():
+            if self.rank == 0:
+                whole.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+            self.copy_from_first_([whole])
+        return whole.cpu().numpy().tobytes()
+
     def agree(self, digest: str, *, device: torch.device) -> bool:
         """Whether all hosts hold the same hexadecimal digest."""
         mine = torch.tensor(list(bytes.fromhex(digest)), dtype=torch.int32, device=device)

@@ -16,6 +16,7 @@ from torch import Tensor
 from kennel.contract import metric_line
 from kennel.errors import InvalidArguments, InvalidData
 from kennel.training import backbones, export
+from kennel.training.checkpoint import Checkpoints, fingerprint
 from kennel.training.data import DataSet, load
 from kennel.training.group import Group, join
 from kennel.training.hosts import Hosts
@@ -32,12 +33,14 @@ def run(
     *,
     pretrained_channel: Path | None,
     model_directory: Path,
+    checkpoint_directory: Path | None,
     environ: MutableMapping[str, str],
     report: Callable[[str], None],
     clock: Callable[[], float],
 ) -> None:
     """Trains together with the other hosts; the first one evaluates on test and writes the artefact.
 
+    With a `checkpoint_directory`, the first host keeps a checkpoint of every epoch there, and goes on from the last.
     `report` takes log lines; only the first host's are the job's. Raises KennelError.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -63,6 +66,12 @@ def run(
         network.model.double()
     if head_only:
         network.freeze_backbone()
+    versions = {"kennel": version("kennel"), "torch": torch.__version__}
+    checkpoints = Checkpoints(
+        checkpoint_directory if hosts.rank == 0 else None,
+        job=fingerprint(settings, data_digest=data.digest, head_only=head_only, dtype=dtype, versions=versions),
+        report=say,
+    )
 
     with join(hosts, device=device, timeout=settings.host_timeout, environ=environ) as group:
         place = Place(device=device, dtype=dtype, workers=workers, memory_format=layout, group=group)
@@ -75,7 +84,16 @@ def run(
         group.copy_from_first_(network.model.state_dict().values())
         if group.world > 1:
             globalize(network.model, group)
-        validation = train(network, data, settings, place=place, head_only=head_only, report=say, clock=clock)
+        validation = train(
+            network,
+            data,
+            settings,
+            place=place,
+            head_only=head_only,
+            checkpoints=checkpoints,
+            report=say,
+            clock=clock,
+        )
         assert_same_weights(network.model, group, device)
         test = evaluate(network, data.splits["test"], settings, place=place)
     say(metric_line(test_loss=test.loss, test_accuracy=test.accuracy))
@@ -92,7 +110,7 @@ def run(
                 "test:loss": test.loss,
                 "test:accuracy": test.accuracy,
             },
-            versions={"kennel": version("kennel"), "torch": torch.__version__},
+            versions=versions,
         )
         if example is None:
             say("The model classifies no validation image correctly: the artefact has no example.")

@@ -2,7 +2,7 @@
 
 Several hosts do exactly what one would: a global batch is divided, each host's loss is its images' part
 of the mean over the *global* batch, and gradients are added up. So every quantity here is a sum over
-hosts, and no image is dropped or used twice. Must not read files or know where log lines go.
+hosts, and no image is dropped or used twice. Must not know where files lie or where log lines go.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from kennel.contract import metric_line, progress_line
 from kennel.errors import KennelError
 from kennel.training import images
 from kennel.training.backbones import Network
+from kennel.training.checkpoint import Checkpoints, Parts, Progress
 from kennel.training.data import Batch, DataSet, ImageSet, epoch_batches, read_batches, shard
 from kennel.training.group import Group
 from kennel.training.settings import Augmentation, Optimizer, Settings
@@ -85,18 +86,26 @@ def train(
     *,
     place: Place,
     head_only: bool,
+    checkpoints: Checkpoints,
     report: Callable[[str], None],
     clock: Callable[[], float],
 ) -> Scores:
-    """Trains the network in place; the validation scores after the last epoch. Raises Diverged, HostLost."""
+    """Trains the network in place, from where `checkpoints` have got to; the validation scores after the last epoch.
+
+    Raises Diverged, HostLost.
+    """
     held, group = data.splits["train"], place.group
     optimizer = make_optimizer(network, settings)
     # float16 needs its gradients scaled to stay above zero; other types do not.
     scaler = torch.amp.GradScaler(place.device.type, enabled=place.dtype == torch.float16)
     steps = -(-len(held) // settings.batch_size)
-    validation = Scores(loss=math.nan, accuracy=0.0)
+    parts = Parts(model=network.model, optimizer=optimizer, scaler=scaler)
+    progress = checkpoints.resume(parts, group=group, device=place.device)
+    if progress.epoch:
+        # Once more: these may be the last metrics of this job, and its log may be a new one.
+        report(metric_line(epoch=progress.epoch, **progress.scores))
 
-    for epoch in range(1, settings.epochs + 1):
+    for epoch in range(progress.epoch + 1, settings.epochs + 1):
         batches = epoch_batches(count=len(held), batch_size=settings.batch_size, seed=settings.seed, epoch=epoch)
         own = [shard(batch, rank=group.rank, world=group.world) for batch in batches]
         stream = read_batches(
@@ -133,16 +142,18 @@ def train(
                 hint=f"Lower the learning rate ({settings.learning_rate:g}).",
             )
         validation = evaluate(network, data.splits["valid"], settings, place=place)
-        report(
-            metric_line(
-                epoch=epoch,
-                train_loss=training.loss,
-                train_accuracy=training.accuracy,
-                validation_loss=validation.loss,
-                validation_accuracy=validation.accuracy,
-            )
+        progress = Progress(
+            epoch=epoch,
+            scores={
+                "train_loss": training.loss,
+                "train_accuracy": training.accuracy,
+                "validation_loss": validation.loss,
+                "validation_accuracy": validation.accuracy,
+            },
         )
-    return validation
+        report(metric_line(epoch=epoch, **progress.scores))
+        checkpoints.keep(progress, parts)
+    return Scores(loss=progress.scores["validation_loss"], accuracy=progress.scores["validation_accuracy"])
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from kennel import contract, sample
 from kennel.training import images
 from kennel.training.group import join
 from kennel.training.hosts import HostLost, Hosts
+from waiting import until
 
 SMALL = {
     "backbone": '"resnet18"',  # as a tuner writes it
@@ -97,6 +98,29 @@ def test_the_same_seed_and_data_give_the_same_bytes(one, data, tmp_path):
     with running(tmp_path, SMALL, data=data) as (again,):
         assert again.wait() == 0, again.log
         assert again.model == one.model
+
+
+@pytest.mark.parametrize("whole", ["one", "two"])
+def test_a_job_that_is_killed_and_started_again_leaves_the_bytes_of_one_that_was_not(whole, data, tmp_path, request):
+    never_killed = request.getfixturevalue(whole)
+    given, addresses = (EXACT, ("127.7.5.1", "127.7.5.2")) if whole == "two" else (SMALL, ("127.0.0.1",))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with running(tmp_path / "killed", given, data=data, hosts=addresses, checkpoints=empty) as hosts:
+        until(lambda: hosts[0].checkpoints, 60)
+        stop(hosts)
+        assert all(host.model == {} for host in hosts)
+        assert [host.checkpoints for host in hosts[1:]] == [[]] * (len(hosts) - 1)
+    kept = hosts[0].base / "checkpoints"
+    with running(tmp_path / "again", given, data=data, hosts=addresses, checkpoints=kept) as again:
+        for host in again:
+            assert host.wait() == 0, host.log
+    assert "Going on from the checkpoint of epoch" in again[0].log
+    assert again[0].model == (never_killed[0] if whole == "two" else never_killed).model
+
+
+def test_a_job_without_a_folder_for_checkpoints_keeps_none(one):
+    assert not (one.base / "checkpoints").exists()
 
 
 def test_the_artefact_holds_what_the_contract_says(one, data):

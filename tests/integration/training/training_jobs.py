@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -40,6 +41,11 @@ class Host:
     def model(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted((self.base / "model").iterdir())}
 
+    @property
+    def checkpoints(self) -> list[str]:
+        """Names of the finished ones, oldest first."""
+        return sorted(path.name for path in (self.base / "checkpoints").glob("epoch-*.safetensors"))
+
     def series(self, metric: str) -> list[float]:
         return [float(value) for value in re.findall(contract.metric_regex(metric), self.log)]
 
@@ -74,14 +80,17 @@ def start(
     data: Path | None,
     hosts: Sequence[str] = ("127.0.0.1",),
     only: int | None = None,
+    checkpoints: Path | None = None,
 ) -> list[Host]:
-    """Starts a training job on all its hosts, or on host `only` alone."""
+    """Starts a training job on all its hosts, or on host `only` alone; each finds what `checkpoints` holds."""
     started = []
     for rank, current in enumerate(hosts):
         if only is not None and rank != only:
             continue
         base = folder / f"algo-{rank + 1}"
         lay_out(base, hyperparameters, data=data, hosts=hosts, current=current)
+        if checkpoints is not None:
+            shutil.copytree(checkpoints, base / "checkpoints")
         environment = {
             **os.environ,
             **contract.TRAINING_IMAGE_ENV,

@@ -2,80 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_training import CPU, DATA, NONE, SETTINGS, double, image_set, place
 from thread_group import on_hosts
 from torch import nn
 from torch.nn import functional
 
 from kennel.training.backbones import Network
-from kennel.training.data import DataSet, ImageSet, epoch_batches, shard
+from kennel.training.data import ImageSet, epoch_batches, shard
 from kennel.training.export import weights_digest
 from kennel.training.group import Group
 from kennel.training.job import assert_same_weights
-from kennel.training.loop import Diverged, Place, evaluate, learning_rate, train
+from kennel.training.loop import Diverged, evaluate, learning_rate, train
 from kennel.training.normalization import globalize
-from kennel.training.settings import Optimizer, Settings
-from kennel.tree import Item
-
-CPU = torch.device("cpu")
-SETTINGS = Settings(image_size=32, epochs=3, batch_size=10, learning_rate=0.05, seed=3)
-
-
-def image_set(count: int, *, seed: int) -> ImageSet:
-    random = np.random.default_rng(seed)
-    items, pixels = [], []
-    for index in range(count):
-        label = index % 3
-        items.append(Item(path=Path(f"{index}"), name=f"{index}", label=label))
-        pixels.append((random.integers(0, 120, (37, 37 + index % 5, 3)) + 60 * label).astype(np.uint8))
-    return ImageSet(items=tuple(items), short_side=37, pixels=tuple(pixels))
-
-
-DATA = DataSet(
-    classes=("a", "b", "c"),
-    splits={"train": image_set(23, seed=1), "valid": image_set(11, seed=2), "test": image_set(7, seed=3)},
-    skipped=(),
-    digest="00",
-)
-
-
-class _Double(nn.Module):
-    """A small network in float64."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 6, 5, stride=4),
-            nn.BatchNorm2d(6),
-            nn.ReLU(),
-            nn.Conv2d(6, 8, 3, stride=2),
-            nn.BatchNorm2d(8),
-            nn.ReLU(),
-        )
-        self.fc = nn.Linear(8, 3)
-        self.double()
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.body(images.double()).mean(dim=(2, 3)))
-
-
-MODEL = _Double()
-
-
-def double() -> nn.Module:
-    return copy.deepcopy(MODEL)
-
-
-def place(group: Group) -> Place:
-    return Place(device=CPU, dtype=torch.float32, workers=1, memory_format=torch.contiguous_format, group=group)
+from kennel.training.settings import Optimizer
 
 
 def job(group: Group) -> tuple[list[str], str, dict[str, torch.Tensor]]:
@@ -83,7 +28,16 @@ def job(group: Group) -> tuple[list[str], str, dict[str, torch.Tensor]]:
     network = Network(model=double(), head="fc")
     if group.world > 1:
         globalize(network.model, group)
-    train(network, DATA, SETTINGS, place=place(group), head_only=False, report=lines.append, clock=lambda: 0.0)
+    train(
+        network,
+        DATA,
+        SETTINGS,
+        place=place(group),
+        head_only=False,
+        checkpoints=NONE,
+        report=lines.append,
+        clock=lambda: 0.0,
+    )
     return lines, weights_digest(network.model), network.model.state_dict()
 
 
@@ -118,8 +72,18 @@ def test_independent_hosts_would_be_noticed(alone):
         silent.world = group.world
         silent.sum_ = lambda tensor: tensor
         silent.sum_gradients_ = lambda parameters: None
+        silent.bytes_from_first = lambda content, device: content
         network = Network(model=double(), head="fc")
-        train(network, DATA, SETTINGS, place=place(silent), head_only=False, report=lambda _: None, clock=lambda: 0.0)
+        train(
+            network,
+            DATA,
+            SETTINGS,
+            place=place(silent),
+            head_only=False,
+            checkpoints=NONE,
+            report=lambda _: None,
+            clock=lambda: 0.0,
+        )
         return weights_digest(network.model), network.model.state_dict()["fc.weight"]
 
     (first, weights), (second, _) = on_hosts(2, mute)
@@ -222,7 +186,16 @@ def test_a_loss_that_is_no_number_ends_the_job_and_names_the_learning_rate():
     wild = dataclasses.replace(SETTINGS, learning_rate=1e300, optimizer=Optimizer.SGD, warmup=0.0)
     network = Network(model=double(), head="fc")
     with pytest.raises(Diverged, match="learning_rate"):
-        train(network, DATA, wild, place=place(Group()), head_only=False, report=lambda _: None, clock=lambda: 0.0)
+        train(
+            network,
+            DATA,
+            wild,
+            place=place(Group()),
+            head_only=False,
+            checkpoints=NONE,
+            report=lambda _: None,
+            clock=lambda: 0.0,
+        )
 
 
 def test_progress_is_told_by_the_clock_and_at_most_twenty_times_an_epoch():
@@ -231,7 +204,16 @@ def test_progress_is_told_by_the_clock_and_at_most_twenty_times_an_epoch():
     many = dataclasses.replace(SETTINGS, epochs=1, batch_size=4)
     held = dataclasses.replace(DATA, splits={**DATA.splits, "train": image_set(200, seed=5)})
     network = Network(model=double(), head="fc")
-    train(network, held, many, place=place(Group()), head_only=False, report=lines.append, clock=lambda: next(ticks))
+    train(
+        network,
+        held,
+        many,
+        place=place(Group()),
+        head_only=False,
+        checkpoints=NONE,
+        report=lines.append,
+        clock=lambda: next(ticks),
+    )
     shown = [line for line in lines if line.startswith("kennel-progress")]
     assert 10 <= len(shown) <= 20
     assert shown[0] == "kennel-progress epoch=1/1 step=3/50"
@@ -241,7 +223,16 @@ def test_a_frozen_backbone_keeps_weights_and_statistics_while_the_head_learns():
     network = Network(model=double(), head="fc")
     network.freeze_backbone()
     before = {name: tensor.clone() for name, tensor in network.model.state_dict().items()}
-    train(network, DATA, SETTINGS, place=place(Group()), head_only=True, report=lambda _: None, clock=lambda: 0.0)
+    train(
+        network,
+        DATA,
+        SETTINGS,
+        place=place(Group()),
+        head_only=True,
+        checkpoints=NONE,
+        report=lambda _: None,
+        clock=lambda: 0.0,
+    )
     changed = {name for name, tensor in network.model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"fc.weight", "fc.bias"}
 
