@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 PIP := -m pip --disable-pip-version-check install --quiet
 ENV := .venv
 AUTHORING := .venv-authoring
+SCANNERS := .venv-scanners
 
 .PHONY: help
 help: ## this list
@@ -24,18 +25,24 @@ images: $(ENV)/run ## build the training and the serving image
 
 .PHONY: test
 test: $(ENV)/dev $(AUTHORING)/ready ## pass the tests but those of the images; ARGS="-k name" picks some
-	$(ENV)/bin/python -m pytest -m 'not docker' $(ARGS)
+	$(ENV)/bin/python -m pytest -m 'not docker' --numprocesses auto --dist loadfile $(ARGS)
 
 .PHONY: test-docker
 test-docker: $(ENV)/dev ## pass the tests that need a Docker engine; without one they are skipped and say so
 	$(ENV)/bin/python -m pytest -m docker $(ARGS)
 
 .PHONY: check
-check: $(ENV)/dev ## format, lint, types, layers
+check: $(ENV)/dev $(SCANNERS)/ready ## format, lint, types, layers, rules, scanners
 	$(ENV)/bin/ruff format --check .
 	$(ENV)/bin/ruff check .
 	$(ENV)/bin/mypy
 	$(ENV)/bin/lint-imports
+	$(ENV)/bin/python -m kennel.pipeline.rules
+	@$(MAKE) --no-print-directory scan
+
+.PHONY: scan
+scan: $(SCANNERS)/ready ## let scanners look at the template, its policies, the state machine and the code
+	PYTHONPATH=src $(SCANNERS)/bin/python -B statemachine/scan.py
 
 .PHONY: format
 format: $(ENV)/dev ## rewrite the code in the one format
@@ -56,7 +63,7 @@ bench-images: $(ENV)/dev ## measure the images (needs a Docker engine) and write
 
 .PHONY: clean
 clean: ## remove environments, caches and all results
-	rm -rf $(ENV) $(AUTHORING) .kennel/* .*_cache src/*.egg-info
+	rm -rf $(ENV) $(AUTHORING) $(SCANNERS) .kennel/* .*_cache src/*.egg-info
 
 # Each environment is made once, and again when what it is made from changes.
 $(ENV)/run: pyproject.toml constraints.txt
@@ -75,4 +82,12 @@ $(AUTHORING)/ready: constraints-authoring.txt
 	@echo "Setting up $(AUTHORING), once: the stepfunctions SDK and what it needs"
 	@test -x $(AUTHORING)/bin/python || $(PYTHON) -m venv $(AUTHORING)
 	@$(AUTHORING)/bin/python $(PIP) --requirement constraints-authoring.txt
+	@touch $@
+
+$(SCANNERS)/ready: constraints-scanners.txt
+	@echo "Setting up $(SCANNERS), once: scanners of templates, policies and code, 600 MB"
+	@test -x $(SCANNERS)/bin/python || $(PYTHON) -m venv $(SCANNERS)
+	@# Frozen from: bandit cdklabs.cdk-validator-cfnguard cfn-lint checkov cloudformation-validate cloudsplaining parliament.
+	@# Without dependencies: all are listed but the CDK, which the package of Guard's rules is made for and we do not use
+	@$(SCANNERS)/bin/python $(PIP) --no-deps --requirement constraints-scanners.txt
 	@touch $@

@@ -5,11 +5,13 @@ needs it. The document is the same for first deployment, retraining and rollout,
 input differs (`kennel.pipeline.document` builds it from config/*.toml).
 
     Mode? ─ train ─▶ TuneHyperparameters ▶ TrainModel ▶ GoodEnough? ─▶ CreateModel ▶ CreateEndpointConfig
-          └ rollout ───────────────────────────────────────────────────▲           │
+          ├ rollout (an image and a model are given) ──────────────────▲           │
+          ├ pushed (an image is given) ─▶ ReadDeployment ──────────────┤           │
+          └ resume ─▶ the first of these that has not succeeded        ┘           │
       FindEndpoint ▶ CreateEndpoint | UpdateEndpoint ▶ WaitForEndpoint… ◀──────────┘
       ▶ RegisterScalableTarget ▶ PutScalingPolicy
       ▶ ConfigureFunction… ▶ PublishVersion ▶ PointAlias ▶ ReserveConcurrency ▶ ProvisionConcurrency
-      ▶ SubscribeToUploads ▶ SmokeTest ▶ Succeeded
+      ▶ SubscribeToUploads ▶ SmokeTest ▶ RecordDeployment ▶ Succeeded
     any failure, once an endpoint was touched ▶ RestorePreviousEndpoint | DeleteEndpoint ▶ Notify ▶ Failed
     any failure before ▶ Notify ▶ Failed
 """
@@ -24,6 +26,9 @@ from typing import Any
 from stepfunctions.steps import Catch, Choice, ChoiceRule, Fail, Graph, Pass, Retry, Succeed, Task, Wait
 
 RENDERED = Path(__file__).with_name("pipeline.asl.json")
+
+DEPLOYMENT = "deployments/current.json"
+"""Key of what serves now, in our bucket: what a pushed image is rolled out with."""
 
 API_SECONDS = 60
 """No single API call takes longer. Jobs are bounded by their StoppingCondition, waiting by a count."""
@@ -256,7 +261,19 @@ def smoke_test(live: Builder) -> Any:
             },
             timeout=120,
         ),
-        choose("SmokeTestPassed?", (answer_is_right, Succeed("Succeeded")), otherwise=smoke_test_failed),
+        choose("SmokeTestPassed?", (answer_is_right, record_deployment(live)), otherwise=smoke_test_failed),
+    )
+
+
+def record_deployment(live: Builder) -> Any:
+    """What serves now is written down, for the rollout of an image that is pushed later."""
+    return chain(
+        live.task(
+            "RecordDeployment",
+            "aws-sdk:s3:putObject",
+            {"Bucket.$": "$.Uploads.Bucket", "Key": DEPLOYMENT, "Body.$": "States.JsonToString($)"},
+        ),
+        Succeed("Succeeded"),
     )
 
 
@@ -386,7 +403,7 @@ def deployment(before: Builder, live: Builder, following: Any) -> Any:
         parameters={
             "Error": "EndpointNotInService",
             "Cause.$": "States.Format('Endpoint {} is {} with configuration {} instead of {}. {}', "
-            "$.Endpoint.Name, $.EndpointState.Status, $.EndpointState.Config, $.EndpointState.WantedConfig, "
+            "$.Endpoint.Name, $.EndpointState.Status, $.EndpointState.Config, $.Deployment.Name, "
             "$.EndpointState.Description)",
         },
         result_path="$.Failure",
@@ -397,7 +414,7 @@ def deployment(before: Builder, live: Builder, following: Any) -> Any:
         for status in ("Creating", "Updating", "SystemUpdating")
     ]
     # an update that was rolled back is InService, too, with the configuration of before
-    rolled_back = ChoiceRule.Not(ChoiceRule.StringEqualsPath("$.EndpointState.Config", "$.EndpointState.WantedConfig"))
+    rolled_back = ChoiceRule.Not(ChoiceRule.StringEqualsPath("$.EndpointState.Config", "$.Deployment.Name"))
     roll_back = choose(
         "EndpointRolledBack?", (ChoiceRule.And([in_service, rolled_back]), before.on_failure), otherwise=live.on_failure
     )
@@ -412,20 +429,17 @@ def deployment(before: Builder, live: Builder, following: Any) -> Any:
             selector={
                 "Status.$": "$.EndpointStatus",
                 "Config.$": "$.EndpointConfigName",
-                "WantedConfig.$": "$$.Execution.Name",
                 "Description.$": "States.JsonToString($)",
             },
         ),
         limit="$.Endpoint.MaxPolls",
         seconds="$.Endpoint.PollSeconds",
-        ready=ChoiceRule.And(
-            [in_service, ChoiceRule.StringEqualsPath("$.EndpointState.Config", "$.EndpointState.WantedConfig")]
-        ),
+        ready=ChoiceRule.And([in_service, ChoiceRule.StringEqualsPath("$.EndpointState.Config", "$.Deployment.Name")]),
         done=following,
         broken=ChoiceRule.Not(ChoiceRule.Or(in_transition)),
         gone_wrong=endpoint_not_in_service,
     )
-    endpoint_request = {"EndpointName.$": "$.Endpoint.Name", "EndpointConfigName.$": "$$.Execution.Name"}
+    endpoint_request = {"EndpointName.$": "$.Endpoint.Name", "EndpointConfigName.$": "$.Deployment.Name"}
     create_endpoint = before.task("CreateEndpoint", "sagemaker:createEndpoint", endpoint_request)
     # not the optimized integration, which is documented with the two names only: no DeploymentConfig
     update_endpoint = before.task(
@@ -446,7 +460,7 @@ def deployment(before: Builder, live: Builder, following: Any) -> Any:
             "CreateModel",
             "sagemaker:createModel",
             {
-                "ModelName.$": "$$.Execution.Name",
+                "ModelName.$": "$.Deployment.Name",
                 "PrimaryContainer": {
                     "Image.$": "$.Model.Image",
                     "ModelDataUrl.$": "$.Model.ModelDataUrl",
@@ -454,18 +468,21 @@ def deployment(before: Builder, live: Builder, following: Any) -> Any:
                 },
                 "ExecutionRoleArn.$": "$.Model.RoleArn",
                 "EnableNetworkIsolation": True,
-                "VpcConfig.$": "$.Network.VpcConfig",
+                "VpcConfig": {
+                    "Subnets.$": "$.Network.Subnets",
+                    "SecurityGroupIds.$": "$.Network.ServingSecurityGroupIds",
+                },
             },
         ),
         before.task(
             "CreateEndpointConfig",
             "sagemaker:createEndpointConfig",
             {
-                "EndpointConfigName.$": "$$.Execution.Name",
+                "EndpointConfigName.$": "$.Deployment.Name",
                 "ProductionVariants": [
                     {
                         "VariantName.$": "$.Endpoint.Variant",
-                        "ModelName.$": "$$.Execution.Name",
+                        "ModelName.$": "$.Deployment.Name",
                         "InstanceType.$": "$.Endpoint.InstanceType",
                         "InitialInstanceCount.$": "$.Endpoint.InstanceCount",
                         "InitialVariantWeight": 1,
@@ -493,8 +510,8 @@ def deployment(before: Builder, live: Builder, following: Any) -> Any:
     )
 
 
-def training(before: Builder, following: Any) -> Any:
-    """Tune, train the best, and refuse a model that is not good enough."""
+def training(before: Builder, following: Any) -> tuple[Any, Any, Any]:
+    """Tune, train the best, and refuse a model that is not good enough; the first state of each."""
     rejected = FailWith(
         "Rejected",
         error={"Error": "ModelRejected"},
@@ -524,59 +541,96 @@ def training(before: Builder, following: Any) -> Any:
         ),
         otherwise=rejected,
     )
-    job = {
+    train = before.task(
+        "TrainModel",
+        "sagemaker:createTrainingJob.sync",
+        {
+            "TrainingJobName.$": "States.Format('{}-train-{}', $$.Execution.Name, $$.State.RetryCount)",
+            "HyperParameters.$": "States.JsonMerge($.Training.HyperParameters, "
+            "$.TuningJob.BestTrainingJob.TunedHyperParameters, false)",
+            **_job("$.Training"),
+        },
+        result="$.TrainingJob",
+        selector={
+            "Name.$": "$.TrainingJobName",
+            "ModelDataUrl.$": "$.ModelArtifacts.S3ModelArtifacts",
+            "Metrics.$": "$.FinalMetricDataList",
+            "ValidationAccuracy.$": "States.ArrayGetItem("
+            "$.FinalMetricDataList[?(@.MetricName=='validation:accuracy')].Value, 0)",
+        },
+        timeout=None,
+    )
+    tune = before.task(
+        "TuneHyperparameters",
+        "sagemaker:createHyperParameterTuningJob.sync",
+        {
+            # names of tuning jobs end at 32 characters; a retry needs a new one
+            "HyperParameterTuningJobName.$": "States.Format('{}-t{}', $$.Execution.Name, $$.State.RetryCount)",
+            "HyperParameterTuningJobConfig.$": "$.Tuning.Config",
+            "TrainingJobDefinition": {"StaticHyperParameters.$": "$.Tuning.HyperParameters", **_job("$.Tuning")},
+        },
+        result="$.TuningJob",
+        selector={
+            "Name.$": "$.HyperParameterTuningJobName",
+            "BestTrainingJob.$": "$.BestTrainingJob",
+        },
+        timeout=None,
+    )
+    chain(tune, train, good_enough)
+    return tune, train, good_enough
+
+
+def _job(settings: str) -> dict[str, Any]:
+    """What a training job and each trial of a tuning job have in common; `settings` is the path of their own."""
+    return {
         "AlgorithmSpecification.$": "$.Training.AlgorithmSpecification",
         "InputDataConfig.$": "$.Training.InputDataConfig",
-        "OutputDataConfig.$": "$.Training.OutputDataConfig",
+        "OutputDataConfig": {"S3OutputPath.$": "$.Training.OutputUri", "KmsKeyId.$": "$.Network.KmsKeyId"},
+        "CheckpointConfig": {"S3Uri.$": "$.Training.CheckpointsUri"},
+        # VolumeKmsKeyId, but for instance types whose disks the hardware encrypts: SageMaker refuses a key there
+        "ResourceConfig.$": f"States.JsonMerge({settings}.ResourceConfig, {settings}.VolumeEncryption, false)",
+        "StoppingCondition.$": f"{settings}.StoppingCondition",
+        "EnableManagedSpotTraining.$": f"{settings}.Spot",
         "RoleArn.$": "$.Training.RoleArn",
         "EnableNetworkIsolation": True,
         "EnableInterContainerTrafficEncryption": True,
-        "VpcConfig.$": "$.Network.VpcConfig",
+        "VpcConfig": {
+            "Subnets.$": "$.Network.Subnets",
+            "SecurityGroupIds.$": "$.Network.TrainingSecurityGroupIds",
+        },
     }
+
+
+def pushed(before: Builder, following: Any) -> Any:
+    """A pushed image is rolled out with all else as it is: what was written down when it was deployed."""
+    current = "$.Current.Deployment"
+    use_image = Pass(
+        "UsePushedImage",
+        parameters={
+            **{f"{part}.$": f"{current}.{part}" for part in ("Network", "Endpoint", "Scaling", "Function", "Uploads")},
+            "Model": {
+                "Image.$": "$.Pushed.Image",
+                **{f"{part}.$": f"{current}.Model.{part}" for part in ("ModelDataUrl", "Environment", "RoleArn")},
+            },
+            "Notification.$": "$.Notification",
+            # EventBridge's names of executions do not fit a model
+            "Deployment": {"Name.$": f"States.Format('{{}}-{{}}', {current}.Endpoint.Name, States.UUID())"},
+        },
+    )
+    use_image.next(following)
     return chain(
         before.task(
-            "TuneHyperparameters",
-            "sagemaker:createHyperParameterTuningJob.sync",
-            {
-                # names of tuning jobs end at 32 characters; a retry needs a new one
-                "HyperParameterTuningJobName.$": "States.Format('{}-t{}', $$.Execution.Name, $$.State.RetryCount)",
-                "HyperParameterTuningJobConfig.$": "$.Tuning.Config",
-                "TrainingJobDefinition": {
-                    **job,
-                    "StaticHyperParameters.$": "$.Tuning.HyperParameters",
-                    "ResourceConfig.$": "$.Tuning.ResourceConfig",
-                    "StoppingCondition.$": "$.Tuning.StoppingCondition",
-                },
-            },
-            result="$.TuningJob",
-            selector={
-                "Name.$": "$.HyperParameterTuningJobName",
-                "BestTrainingJob.$": "$.BestTrainingJob",
-            },
-            timeout=None,
+            "ReadDeployment",
+            "aws-sdk:s3:getObject",
+            {"Bucket.$": "$.Pushed.Bucket", "Key": DEPLOYMENT},
+            result="$.Current",
+            selector={"Deployment.$": "States.StringToJson($.Body)"},
         ),
-        before.task(
-            "TrainModel",
-            "sagemaker:createTrainingJob.sync",
-            {
-                "TrainingJobName.$": "States.Format('{}-train-{}', $$.Execution.Name, $$.State.RetryCount)",
-                **job,
-                "HyperParameters.$": "States.JsonMerge($.Training.HyperParameters, "
-                "$.TuningJob.BestTrainingJob.TunedHyperParameters, false)",
-                "ResourceConfig.$": "$.Training.ResourceConfig",
-                "StoppingCondition.$": "$.Training.StoppingCondition",
-            },
-            result="$.TrainingJob",
-            selector={
-                "Name.$": "$.TrainingJobName",
-                "ModelDataUrl.$": "$.ModelArtifacts.S3ModelArtifacts",
-                "Metrics.$": "$.FinalMetricDataList",
-                "ValidationAccuracy.$": "States.ArrayGetItem("
-                "$.FinalMetricDataList[?(@.MetricName=='validation:accuracy')].Value, 0)",
-            },
-            timeout=None,
+        choose(
+            "Deployed?",
+            (ChoiceRule.IsPresent(f"{current}.Model.ModelDataUrl", True), use_image),
+            otherwise=Succeed("NothingToRollOut"),
         ),
-        good_enough,
     )
 
 
@@ -585,14 +639,26 @@ def build() -> Graph:
     notify, had_endpoint = aftermath()
     before, live = Builder(notify), Builder(had_endpoint)
     deploy = deployment(before, live, autoscaling(live, function(live, smoke_test(live))))
+    name = Pass("NameDeployment", parameters={"Name.$": "$$.Execution.Name"}, result_path="$.Deployment")
+    name.next(deploy)
+    tune, train, good_enough = training(before, name)
+    resume = choose(
+        "ResumeAt?",
+        (ChoiceRule.IsPresent("$.Model.ModelDataUrl", True), name),
+        (ChoiceRule.IsPresent("$.TrainingJob.ValidationAccuracy", True), good_enough),
+        (ChoiceRule.IsPresent("$.TuningJob.BestTrainingJob", True), train),
+        otherwise=tune,
+    )
     mode = choose(
         "Mode?",
-        (ChoiceRule.StringEquals("$.Mode", "train"), training(before, deploy)),
-        (ChoiceRule.StringEquals("$.Mode", "rollout"), deploy),
+        (ChoiceRule.StringEquals("$.Mode", "train"), tune),
+        (ChoiceRule.StringEquals("$.Mode", "rollout"), name),
+        (ChoiceRule.StringEquals("$.Mode", "pushed"), pushed(before, deploy)),
+        (ChoiceRule.StringEquals("$.Mode", "resume"), resume),
         otherwise=FailWith(
             "UnknownMode",
             error={"Error": "UnknownMode"},
-            cause={"CausePath": "States.Format('Mode is {}; it must be train or rollout', $.Mode)"},
+            cause={"CausePath": "States.Format('Mode is {}; it must be train, rollout, pushed or resume', $.Mode)"},
         ),
     )
     return Graph(mode, comment="kennel: tune, train, deploy, scale, wire, test")

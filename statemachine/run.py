@@ -14,20 +14,22 @@ import json
 import os
 import signal
 import sys
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import arguments as command_line
+from arguments import ROOT
 from rich.console import Console
 
-from kennel import config as configuration
 from kennel import tree
 from kennel.config import Config
 from kennel.errors import InvalidArguments, KennelError, PipelineFailed
 from kennel.local import launcher
 
-ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130
 
 
@@ -55,7 +57,7 @@ class Home:
 
 def main(argv: list[str]) -> int:
     """Do what the arguments say; return the exit status."""
-    arguments = _parser().parse_args(argv)
+    arguments = command_line.parser().parse_args(argv)
     console = Console(stderr=arguments.json)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -72,29 +74,134 @@ def main(argv: list[str]) -> int:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Tune, train, deploy, scale, wire, test."""
-    config, home = _config(arguments), Home(path=arguments.home.resolve())
+    config, home = command_line.config(arguments), Home(path=arguments.home.resolve())
     _writable(home.runs)
     with _alone(home):
         config = _with_data(config, home, console)
         runtime = _runtime(config, home, arguments)
+        _affordable(config, home, arguments, console)
         if runtime == "docker":
             config = _with_built_images(config, console)
         with _aws(config, home, arguments, console) as used:
             from kennel.pipeline import execution, shipping  # noqa: PLC0415
 
             aws = execution.client(config, used.endpoint_url)
+            found = _deployed(config, aws, console)
             if runtime is None:
                 config = shipping.with_pinned(aws, config, root=ROOT)
-            result, folder = execution.run(config, aws, root=ROOT, runs=home.runs, console=console, now=datetime.now)
+            result, folder = execution.run(config, aws, found, runs=home.runs, console=console, now=datetime.now)
             _show(result, folder, arguments, console)
             if used.stays:
                 _say_what_stays(console, config, used, result)
     return _status_of(result)
 
 
+def plan(arguments: argparse.Namespace, console: Console) -> int:
+    """Say what would be made and what it would cost; make nothing."""
+    config, home = command_line.config(arguments), Home(path=arguments.home.resolve())
+    planned = _planned(config, home, arguments, console)
+    if arguments.json:
+        print(json.dumps(planned.as_json(), indent=2))
+    planned.refuse_wrong()
+    return 0
+
+
+def deploy(arguments: argparse.Namespace, console: Console) -> int:
+    """Make what an execution needs; a local AWS stays up, or it would be gone at once."""
+    arguments.keep = True
+    config, home = command_line.config(arguments), Home(path=arguments.home.resolve())
+    _writable(home.path)
+    with _alone(home):
+        _runtime(config, home, arguments)  # refuses a --runtime that the AWS does not have
+        _affordable(config, home, arguments, console)
+        with _aws(config, home, arguments, console) as used:
+            from kennel.pipeline import execution  # noqa: PLC0415
+
+            aws = execution.client(config, used.endpoint_url)
+            found = _deployed(config, aws, console, in_lines=not arguments.json)
+            _say(console, f"Everything that an execution needs is there: {found.state_machine_arn}")
+            if used.local:
+                _say(console, f"The local AWS stays up at {used.endpoint_url}; `make down` ends it.")
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(found), indent=2))
+    return 0
+
+
+def resume(arguments: argparse.Namespace, console: Console) -> int:
+    """Go on where an execution failed."""
+    config, home = command_line.config(arguments), Home(path=arguments.home.resolve())
+    _writable(home.runs)
+    _must_be_up(config, home, "nothing could have failed in it")
+    _runtime(config, home, arguments)
+    with _alone(home), _aws(config, home, arguments, console) as used:
+        from kennel.pipeline import execution, resources  # noqa: PLC0415
+        from kennel.pipeline import resume as resuming  # noqa: PLC0415
+
+        aws = execution.client(config, used.endpoint_url)
+        names = execution.called(lambda: resources.Names(name=config.name, account=aws.account, region=aws.region))
+        failed, asked = execution.called(lambda: resuming.asked(aws, names, arguments.execution or ""))
+        _affordable(config, home, arguments, console)
+        found = _deployed(config, aws, console)
+        _say(console, f"Going on where {failed} failed")
+        result, folder = execution.resume(config, aws, found, asked, runs=home.runs, console=console, now=datetime.now)
+        _show(result, folder, arguments, console)
+    return _status_of(result)
+
+
+def train_on_ec2(arguments: argparse.Namespace, console: Console) -> int:
+    """Train on one instance of EC2, and keep what it leaves."""
+    config, home = command_line.config(arguments), Home(path=arguments.home.resolve())
+    _writable(home.runs)
+    with _alone(home):
+        config = _with_data(config, home, console)
+        runtime = _runtime(config, home, arguments)
+        from kennel.pipeline import ec2_request, planning  # noqa: PLC0415
+
+        cost = planning.ec2_cost(config, root=ROOT, minutes=ec2_request.MINUTES_AROUND)
+        _say(console, cost.text)
+        if arguments.max_cost is not None:
+            cost.refuse_above(arguments.max_cost)
+        _agreed(config, arguments, "Go on?")
+        if runtime == "docker":
+            config = _with_built_images(config, console)
+        with _aws(config, home, arguments, console) as used:
+            from kennel.pipeline import display, ec2_training, execution, shipping  # noqa: PLC0415
+
+            aws = execution.client(config, used.endpoint_url)
+            found = _deployed(config, aws, console)
+            if runtime is None:
+                config = shipping.with_pinned(aws, config, root=ROOT)
+            data_uri, pretrained_uri = execution.uploaded(config, aws, found, console)
+            name = f"{execution.new_name(config, datetime.now)}-ec2-train"
+            job = ec2_request.job_of(config, found, name=name, data_uri=data_uri, pretrained_uri=pretrained_uri)
+            shown = display.Display(console, now=datetime.now)
+            folder = home.runs / name
+            folder.mkdir(parents=True, exist_ok=True)
+            with shown.live():
+                result = execution.called(
+                    lambda: ec2_training.run(
+                        aws,
+                        job,
+                        script=(ROOT / ec2_request.SCRIPT).read_text(encoding="utf-8"),
+                        folder=folder,
+                        show=shown.show,
+                        say=lambda what: _say(console, what),
+                        sleep=time.sleep,
+                        clock=time.monotonic,
+                    )
+                )
+    _say(console, f"{result.status} in {result.seconds:.0f} s {result.reason}".rstrip())
+    if result.model:
+        _say(console, f"Model {result.model}")
+    _say(console, f"Results: {_shown(folder)}")
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(result), indent=2, default=str))
+    return 0 if result.status == "Completed" else PipelineFailed.exit_code
+
+
 def status(arguments: argparse.Namespace, console: Console) -> int:
     """Say what runs, or what ran last."""
-    config, home = _config(arguments), Home(path=arguments.home.resolve())
+    config, home = command_line.config(arguments), Home(path=arguments.home.resolve())
     results = [(json.loads(path.read_text()), path.parent) for path in home.runs.glob("*/result.json")]
     last, folder = max(results, key=lambda found: str(found[0]["started"]), default=(None, home.runs))
     endpoint_url = config.aws.endpoint_url
@@ -115,6 +222,8 @@ def status(arguments: argparse.Namespace, console: Console) -> int:
         console.print(f"  {item['name']}  {item['status']}", highlight=False)
     if endpoint := live.get("endpoint"):
         console.print(f"  endpoint {endpoint['name']}  {endpoint['status']}", highlight=False)
+    for what, link in live.get("console", {}).items():
+        _say(console, f"  {what}: {link}")
     if last is None:
         console.print("Nothing has run here yet: `make run` starts it.")
     else:
@@ -125,27 +234,45 @@ def status(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def down(arguments: argparse.Namespace, console: Console) -> int:
-    """End the local AWS; elsewhere, remove what costs money by the hour."""
-    config, home = _config(arguments), Home(path=arguments.home.resolve())
-    if config.aws.endpoint_url == "local":
-        if found := launcher.find(home.state_dir):
-            with console.status(f"Ending the local AWS at {found.endpoint_url}"):
-                found.stop()
-            console.print(f"The local AWS at {found.endpoint_url} has ended.", highlight=False)
+    """Take everything down, data and models included; then the local AWS itself, if it is ours."""
+    config, home = command_line.config(arguments), Home(path=arguments.home.resolve())
+    _writable(home.path)
+    local = launcher.find(home.state_dir) if config.aws.endpoint_url == "local" else None
+    if config.aws.endpoint_url == "local" and local is None:
+        console.print("No local AWS is up: there is nothing to take down.")
+        return 0
+    with _alone(home):
+        from kennel.pipeline import execution, resources, stack_display, teardown  # noqa: PLC0415
+        from kennel.pipeline.stack import Stack  # noqa: PLC0415
+
+        aws = execution.client(config, local.endpoint_url if local else config.aws.endpoint_url)
+        names = execution.called(lambda: resources.Names(name=config.name, account=aws.account, region=aws.region))
+        _agreed(config, arguments, f"Delete {config.name} in {names.account}, its data and models included?")
+        with stack_display.progress(console, in_lines=local is None, doing="Taking down") as (say, told):
+            stack = Stack(aws=aws, name=config.name, new_id=_new_id, told=told)
+
+            def said(what: str) -> None:
+                say(what)
+                if local is None:
+                    _say(console, f"  removed: {what}")
+
+            execution.called(lambda: teardown.remove(aws, stack, names, say=said))
+        remains = execution.called(lambda: teardown.what_remains(aws, names))
+        if local:
+            with console.status(f"Ending the local AWS at {local.endpoint_url}"):
+                local.stop()
+            console.print(f"The local AWS at {local.endpoint_url} has ended.", highlight=False)
             console.print(f"Results stay in {_shown(home.runs)}.", highlight=False, soft_wrap=True)
         else:
-            console.print("No local AWS is up: there is nothing to end.")
-        return 0
-    from kennel.pipeline import execution, resources  # noqa: PLC0415
-
-    aws = execution.client(config, config.aws.endpoint_url)
-    execution.called(lambda: resources.remove_what_costs(aws, name=config.name, say=console.print))
+            _say(console, "Everything is taken down." if not remains else "Everything is taken down, but for:")
+            for what in remains:
+                _say(console, f"  {what}")
     return 0
 
 
 def images(arguments: argparse.Namespace, console: Console) -> int:
     """Build the images of this source."""
-    config = _config(arguments)
+    config = command_line.config(arguments)
     with _engine() as engine:
         from kennel.pipeline import shipping  # noqa: PLC0415
 
@@ -161,20 +288,12 @@ def images(arguments: argparse.Namespace, console: Console) -> int:
 
 def push(arguments: argparse.Namespace, console: Console) -> int:
     """Bring the images of this source to the registry, built if need be; what is there already stays as it is."""
-    config, home = _config(arguments), Home(path=arguments.home.resolve())
+    config, home = command_line.config(arguments), Home(path=arguments.home.resolve())
     _writable(home.path)
-    with _engine() as engine, _alone(home), _aws(config, home, arguments, console) as used:
-        from kennel.pipeline import execution, shipping  # noqa: PLC0415
-
-        pushed = shipping.push_all(
-            execution.client(config, used.endpoint_url),
-            engine,
-            config,
-            root=ROOT,
-            settings=_build_settings(),
-            hadolint=Path(sys.executable).with_name("hadolint"),
-            console=console,
-        )
+    with _engine() as engine, _alone(home):
+        _affordable(config, home, arguments, console)
+        with _aws(config, home, arguments, console) as used:
+            pushed = _pushed(config, engine, used, console)
     if arguments.json:
         listed = [
             {
@@ -190,16 +309,28 @@ def push(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _pushed(config: Config, engine: Any, used: _Used, console: Console) -> Any:
+    """The images of this source in their repositories, which are the stack's."""
+    from kennel.pipeline import execution, shipping  # noqa: PLC0415
+
+    aws = execution.client(config, used.endpoint_url)
+    _deployed(config, aws, console)
+    return shipping.push_all(
+        aws,
+        engine,
+        config,
+        root=ROOT,
+        settings=_build_settings(),
+        hadolint=Path(sys.executable).with_name("hadolint"),
+        console=console,
+    )
+
+
 def rollout(arguments: argparse.Namespace, console: Console) -> int:
     """Give the endpoint another image or another model; train nothing."""
-    config, home = _config(arguments), Home(path=arguments.home.resolve())
+    config, home = command_line.config(arguments), Home(path=arguments.home.resolve())
     _writable(home.runs)
-    if config.aws.endpoint_url == "local" and launcher.find(home.state_dir) is None:
-        raise InvalidArguments(
-            "no local AWS is up, and so no endpoint",
-            where=str(home.path),
-            hint='`make run ARGS="--keep"` leaves both up.',
-        )
+    _must_be_up(config, home, "and so no endpoint")
     _runtime(config, home, arguments)  # refuses a --runtime that the AWS does not have
     with _alone(home), _aws(config, home, arguments, console) as used:
         from kennel.pipeline import execution, resources  # noqa: PLC0415
@@ -207,7 +338,9 @@ def rollout(arguments: argparse.Namespace, console: Console) -> int:
         from kennel.pipeline import rollout as rollouts  # noqa: PLC0415
 
         aws = execution.client(config, used.endpoint_url)
-        now = execution.called(lambda: rollouts.current(aws, config.name))
+        names = execution.called(lambda: resources.Names(name=config.name, account=aws.account, region=aws.region))
+        with console.status(f"Looking at the endpoint {config.name}"):
+            now = execution.called(lambda: rollouts.current(aws, config.name, sleep=time.sleep))
         wanted = execution.called(
             lambda: rollouts.wanted(
                 aws,
@@ -216,18 +349,21 @@ def rollout(arguments: argparse.Namespace, console: Console) -> int:
                 model=arguments.model or "",
                 serving=config.images.serving,
                 serving_tag=sources.tags(config, ROOT).get("serving", ""),
-                names=resources.Names(name=config.name, account=aws.account, region=aws.region),
+                names=names,
                 runs=home.runs,
             )
         )
-        if wanted == now:
+        if wanted == now and execution.called(lambda: rollouts.is_recorded(aws, names, now)):
             _say(console, f"The endpoint {config.name} serves that already: nothing to roll out.")
             _say(console, f"  image {now.image}\n  model {now.model}")
             if arguments.json:
                 print(json.dumps({"status": "UNCHANGED", "image": now.image, "model": now.model}, indent=2))
             return 0
+        _affordable(config, home, arguments, console)
+        # what serves now may still be pulled: until the new instances answer, and if they never do
+        found = _deployed(config, aws, console, images=(now.image, wanted.image))
         result, folder = execution.roll_out(
-            config, aws, wanted, now_serving=now, root=ROOT, runs=home.runs, console=console, now=datetime.now
+            config, aws, found, wanted, runs=home.runs, console=console, now=datetime.now
         )
         _show(result, folder, arguments, console)
     return _status_of(result)
@@ -243,6 +379,63 @@ class _Used:
     endpoint_url: str
     local: launcher.LocalAwsProcess | None
     stays: bool
+
+
+def _deployed(
+    config: Config, aws: Any, console: Console, *, images: tuple[str, ...] = (), in_lines: bool | None = None
+) -> Any:
+    """What the stack made, once it is as this source says."""
+    from kennel.pipeline import execution  # noqa: PLC0415
+
+    lines = config.aws.endpoint_url == "" if in_lines is None else in_lines
+    return execution.deploy(config, aws, root=ROOT, console=console, new_id=_new_id, images=images, in_lines=lines)
+
+
+def _planned(config: Config, home: Home, arguments: argparse.Namespace, console: Console) -> Any:
+    """The plan, shown. Raises InvalidArguments if it may cost more than is allowed."""
+    from kennel.pipeline import planning  # noqa: PLC0415
+
+    endpoint_url: str | None = config.aws.endpoint_url
+    if endpoint_url == "local":
+        found = launcher.find(home.state_dir)
+        endpoint_url = found.endpoint_url if found else None
+    planned = planning.plan(config, endpoint_url, root=ROOT, new_id=_new_id)
+    if not arguments.json:
+        console.print(planned)
+    if arguments.max_cost is not None:
+        planned.refuse_above(arguments.max_cost)
+    return planned
+
+
+def _affordable(config: Config, home: Home, arguments: argparse.Namespace, console: Console) -> None:
+    """On AWS, show the plan and ask: nothing that costs begins before. Raises InvalidArguments if it is not to."""
+    if config.aws.endpoint_url and arguments.max_cost is None:
+        return
+    _planned(config, home, arguments, console).refuse_wrong()
+    _agreed(config, arguments, "Go on?")
+
+
+def _agreed(config: Config, arguments: argparse.Namespace, question: str) -> None:
+    """Raises InvalidArguments unless a person at a terminal agrees, or it is not AWS, or `--yes` was given."""
+    if config.aws.endpoint_url or arguments.yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidArguments("nobody is there to be asked", where="standard input", hint="--yes agrees beforehand.")
+    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise InvalidArguments("it was not agreed to, and nothing was begun")
+
+
+def _must_be_up(config: Config, home: Home, why: str) -> None:
+    if config.aws.endpoint_url == "local" and launcher.find(home.state_dir) is None:
+        raise InvalidArguments(
+            f"no local AWS is up, {why}",
+            where=str(home.path),
+            hint='`make run ARGS="--keep"` leaves one up.',
+        )
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:8]
 
 
 def _runtime(config: Config, home: Home, arguments: argparse.Namespace) -> str | None:
@@ -396,69 +589,6 @@ def _build_settings() -> dict[str, str]:
 # --- small things -----------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="run.py", description="Run the pipeline on one machine, or on AWS.")
-    parser.add_argument(
-        "verb",
-        nargs="?",
-        default="run",
-        choices=tuple(_VERBS),
-        help="run (default): tune, train, deploy, test; status: what runs; down: end it; images: build them; "
-        "push: and bring them to ECR; rollout: give the endpoint another image or model",
-    )
-    parser.add_argument(
-        "--config", type=Path, default=ROOT / "config" / "local.toml", help="default: config/local.toml"
-    )
-    parser.add_argument("--data", help="a folder or s3:// prefix with train/ valid/ test/ (default: data.source)")
-    parser.add_argument("--endpoint-url", help="an AWS endpoint that runs already (default: aws.endpoint_url)")
-    parser.add_argument("--port", type=int, default=0, help="of the local AWS; 0, the default, takes any free one")
-    parser.add_argument(
-        "--runtime",
-        choices=("process", "docker"),
-        help="what the local AWS runs jobs and instances in (default: aws.runtime)",
-    )
-    parser.add_argument(
-        "--image",
-        help="rollout: a tag or digest in the serving repository, or a whole reference (default: this source's)",
-    )
-    parser.add_argument(
-        "--model", help="rollout: an s3:// URI, an earlier execution, or a model.tar.gz (default: the one that serves)"
-    )
-    parser.add_argument("--keep", action="store_true", help="leave the local AWS and the endpoint up")
-    parser.add_argument(
-        "--home", type=Path, default=ROOT / ".kennel", help="where results and the local AWS lie (default: .kennel)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, everything else on stderr")
-    return parser
-
-
-def _config(arguments: argparse.Namespace) -> Config:
-    path: Path = arguments.config
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InvalidArguments(
-            f"cannot read the configuration: {why}",
-            where=str(path),
-            hint="Name a file with --config; config/local.toml is one.",
-        ) from error
-    config = configuration.parse(text, where=str(path))
-    if arguments.data:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, source=arguments.data))
-    if arguments.endpoint_url:
-        if problem := configuration.endpoint_url_problem(arguments.endpoint_url):
-            raise InvalidArguments(problem, where="--endpoint-url")
-        aws = dataclasses.replace(config.aws, endpoint_url=arguments.endpoint_url)
-        config = dataclasses.replace(config, aws=aws)
-    if arguments.runtime:
-        config = dataclasses.replace(config, aws=dataclasses.replace(config.aws, runtime=arguments.runtime))
-    for option in ("image", "model"):
-        if getattr(arguments, option) is not None and arguments.verb != "rollout":
-            raise InvalidArguments("only rollout takes it", where=f"--{option}")
-    return config
-
-
 def _writable(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -488,11 +618,15 @@ def _interrupt(_signal: int, _frame: Any) -> None:
 
 _VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "run": run,
-    "status": status,
-    "down": down,
+    "plan": plan,
+    "deploy": deploy,
     "images": images,
     "push": push,
     "rollout": rollout,
+    "resume": resume,
+    "train-on-ec2": train_on_ec2,
+    "status": status,
+    "down": down,
 }
 
 

@@ -8,6 +8,8 @@ import time
 import boto3
 from botocore.config import Config
 
+from local_roles import EXECUTIONS, JOBS, make_role
+
 REGION = "us-east-1"
 ROLE = "arn:aws:iam::123456789012:role/kennel"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/kennel:1"
@@ -23,6 +25,8 @@ class Aws:
         self.runtime = runtime
         self._clients = {}
         self._numbers = itertools.count(1)
+        make_role(self.iam, "kennel", *JOBS, trusted=["sagemaker"])
+        make_role(self.iam, "states", *EXECUTIONS, trusted=["states"])
         self.s3.create_bucket(Bucket="bucket")
         self.s3.put_object(Bucket="bucket", Key="model.tar.gz", Body=packed(weights=b"w1"))
         self.s3.put_object(Bucket="bucket", Key="model2.tar.gz", Body=packed(weights=b"w2"))

@@ -30,7 +30,10 @@ def configuration(path: Path, *, data: Path, changes: Mapping[str, Any] | None =
         "training.hyperparameters": {"backbone": "mobilenet_v3_small", "image_size": "32", "epochs": "2"},
         "quality.minimum_validation_accuracy": 0.0,
     }
-    path.write_text(configurations.text(small | dict(changes or {})))
+    changed = dict(changes or {})
+    if "name" in changed:  # the images of this source are named after it
+        small |= {f"images.{part}": f"{changed['name']}-{part}" for part in ("training", "serving")}
+    path.write_text(configurations.text(small | changed))
     return path
 
 

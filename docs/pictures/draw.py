@@ -1,4 +1,4 @@
-"""Draws docs/pictures: the state machine (from its document), the data flow, and a sheet of the sample data.
+"""Draws docs/pictures: the state machine and the network (from their documents), the data flow, the sample.
 
 Needs Graphviz's `dot`. Run it after `make definition`: `.venv/bin/python docs/pictures/draw.py`.
 """
@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from kennel import sample
+from kennel.pipeline import template
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -105,6 +106,43 @@ def state_machine() -> str:
     return "\n".join([*lines, "}"])
 
 
+CALLERS = {
+    "TrainingSecurityGroup": "hosts of training jobs,\\nan EC2 instance that trains",
+    "ServingSecurityGroup": "instances of the endpoint",
+    "FunctionSecurityGroup": "the function",
+}
+
+
+def network() -> str:
+    """Who may talk to whom, from the security groups and endpoints of the template."""
+    read = template.read((ROOT / "statemachine" / "infrastructure.yaml").read_text())
+    lines = ["digraph network {", STYLE, '  subgraph cluster_vpc { label="VPC: no internet gateway, no NAT"']
+    lines += ['  fontname="DejaVu Sans" fontsize=11 style="rounded" color="#888888" bgcolor="#fafafa"']
+    zones = " and ".join(subnet.text("CidrBlock") for subnet in read.of_type("AWS::EC2::Subnet"))
+    lines.append(f'  subgraph cluster_subnets {{ label="private subnets in two zones: {zones}" bgcolor="white"')
+    for group, who in CALLERS.items():
+        lines.append(f'    {group} [label="{who}\\n{group}" fillcolor="#eef4fb"]')
+    interfaces = [end for end in read.of_type("AWS::EC2::VPCEndpoint") if end.text("VpcEndpointType") == "Interface"]
+    named = "\\n".join(end.text("ServiceName").rpartition("${AWS::Region}.")[2] for end in interfaces)
+    lines.append(
+        f'    EndpointsSecurityGroup [label="interface endpoints\\n{named}" fillcolor="#f3f0fa" color="#7d6bb0"] }}'
+    )
+    lines.append(
+        '  S3Endpoint [label="S3 gateway endpoint\\nits policy: our bucket, image layers"'
+        ' fillcolor="#e3f4e3" color="#3c8d40"] }'
+    )
+    lines.append('  s3 [label="S3" shape=cylinder fillcolor="#e3f4e3" color="#3c8d40"] S3Endpoint -> s3')
+    lines.append('  aws [label="SageMaker runtime,\\nECR" fillcolor="white"] EndpointsSecurityGroup -> aws')
+    for group in read.of_type("AWS::EC2::SecurityGroup"):
+        if group.id in CALLERS and group.text("SecurityGroupEgress.0.DestinationPrefixListId"):
+            lines.append(f'  {group.id} -> S3Endpoint [label="443"]')
+    for rule in read.of_type("AWS::EC2::SecurityGroupEgress"):
+        source, target = (rule.text(end).strip("${}") for end in ("GroupId", "DestinationSecurityGroupId"))
+        port = rule.text("FromPort") or "all, encrypted"
+        lines.append(f'  {source} -> {target} [label="{port}"]')
+    return "\n".join([*lines, "}"])
+
+
 def draw(name: str, graph: str) -> None:
     """Write docs/pictures/`name`.svg."""
     subprocess.run(["dot", "-Tsvg", "-o", str(HERE / f"{name}.svg")], input=graph.encode(), check=True)
@@ -126,5 +164,6 @@ def sample_sheet() -> None:
 
 if __name__ == "__main__":
     draw("state-machine", state_machine())
+    draw("network", network())
     draw("data-flow", f"digraph flow {{{STYLE}{DATA_FLOW}}}")
     sample_sheet()

@@ -33,6 +33,20 @@ class Aws:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Infrastructure:
+    """Parameters of `statemachine/infrastructure.yaml`."""
+
+    network: bool
+    """Whether the function runs in the VPC, and what is called from there has interface endpoints, paid by the hour."""
+
+    log_execution_data: bool
+    """Whether the state machine's log holds the input and output of states, too."""
+
+    rollout_on_push: bool
+    """Whether a serving image that is pushed is rolled out by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """What is trained on."""
 
@@ -108,6 +122,12 @@ class Tuning:
     max_runtime_seconds: int
     """A trial that runs longer is stopped."""
 
+    spot: bool
+    """On spare capacity: cheaper, may be interrupted, and then goes on from its last checkpoint."""
+
+    max_wait_seconds: int
+    """With spot: seconds in all, those of waiting for capacity included."""
+
     ranges: Mapping[str, Range]
     """Tuned hyperparameters by name."""
 
@@ -128,8 +148,31 @@ class Training:
     max_runtime_seconds: int
     """A training that runs longer is stopped."""
 
+    spot: bool
+    """On spare capacity: cheaper, may be interrupted, and then goes on from its last checkpoint."""
+
+    max_wait_seconds: int
+    """With spot: seconds in all, those of waiting for capacity included."""
+
     hyperparameters: Mapping[str, str]
     """Of every trial and of the final training; tuned values replace them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ec2:
+    """Training on one EC2 instance: `run.py train-on-ec2`."""
+
+    instance_type: str
+    """Of the instance."""
+
+    volume_gb: int
+    """Its disk, in GB."""
+
+    max_runtime_seconds: int
+    """It ends itself after that time, whatever happens."""
+
+    spot: bool
+    """On spare capacity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,10 +263,12 @@ class Config:
     """Of everything random."""
 
     aws: Aws
+    infrastructure: Infrastructure
     data: Data
     images: Images
     tuning: Tuning
     training: Training
+    ec2: Ec2
     metrics: Mapping[str, str]
     """Metric name → regular expression that finds its value in the log."""
 
@@ -241,9 +286,13 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "tuning.instance_count": (1, _UNBOUNDED),
     "tuning.volume_gb": (1, _UNBOUNDED),
     "tuning.max_runtime_seconds": (1, _UNBOUNDED),
+    "tuning.max_wait_seconds": (1, _UNBOUNDED),
     "training.instance_count": (1, _UNBOUNDED),
     "training.volume_gb": (1, _UNBOUNDED),
     "training.max_runtime_seconds": (1, _UNBOUNDED),
+    "training.max_wait_seconds": (1, _UNBOUNDED),
+    "ec2.volume_gb": (1, _UNBOUNDED),
+    "ec2.max_runtime_seconds": (60, _UNBOUNDED),
     "quality.minimum_validation_accuracy": (0, 1),
     "endpoint.instance_count": (1, _UNBOUNDED),
     "endpoint.start_seconds": (60, 3600),
@@ -355,8 +404,10 @@ class _Reading:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
                 return self._wrong(f"{path} is {value!r}; it must be a list of strings")
             return self._right(path, tuple(value))
-        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
-            return self._wrong(f"{path} is {value!r}; it must be a {_NAMES[kind]}")
+        if not isinstance(value, (int, float) if kind is float else kind) or (
+            isinstance(value, bool) and kind is not bool
+        ):
+            return self._wrong(f"{path} is {value!r}; it must be {_NAMES[kind]}")
         return self._bounded(path, kind(value))
 
     def _bounded(self, path: str, value: Any) -> Any:
@@ -376,19 +427,21 @@ class _Reading:
         self.problems.append(problem)
 
 
-_NAMES = {str: "string", int: "whole number", float: "number"}
+_NAMES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def _contradictions(right: Mapping[str, Any]) -> Iterator[str]:
     """What is well formed and still cannot work; `right` holds what is well formed, by its key path."""
     name = right.get("name", "a")
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 12:
+    well_named = bool(re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name)) and len(name) <= 12
+    if not well_named:
         yield f"name is {name!r}; it must be at most 12 lower-case letters, digits and single hyphens"
     if problem := endpoint_url_problem(right.get("aws.endpoint_url", "")):
         yield f"aws.endpoint_url {problem}"
-    for path in ("images.training", "images.serving"):
-        if problem := references.problem(right.get(path, "a")):
-            yield f"{path} {problem}"
+    for part in ("training", "serving"):
+        repository = f"{name}-{part}" if well_named and "name" in right else ""
+        if problem := _image_problem(right.get(f"images.{part}", repository or "a"), repository):
+            yield f"images.{part} {problem}"
     for lower, upper, why in _NOT_ABOVE:
         if lower in right and upper in right and right[lower] > right[upper]:
             yield f"{lower} is {right[lower]}, above {upper}, which is {right[upper]}{why}"
@@ -402,6 +455,15 @@ def _contradictions(right: Mapping[str, Any]) -> Iterator[str]:
     for metric, regex in metrics.items():
         if problem := _metric_problem(metric, regex):
             yield f'metrics."{metric}" {problem}'
+
+
+def _image_problem(image: str, repository: str) -> str | None:
+    """Why it is no reference, or a plain name that is not `repository`, this source's (empty: not known)."""
+    if problem := references.problem(image):
+        return problem
+    if not repository or not references.parse(image).is_plain or image == repository:
+        return None
+    return f"is {image!r}; the image of this source is {repository}, any other is named with its registry"
 
 
 def _range(item: Range, path: str) -> Iterator[str]:

@@ -189,7 +189,7 @@ def test_a_job_that_leaves_no_model_fails(aws):
 
 def test_a_host_that_fills_its_volume_is_stopped_and_told_what_it_wrote(aws):
     script = """
-with (base / "checkpoints/big").open("wb") as file:
+with (base / "code/big").open("wb") as file:
     os.posix_fallocate(file.fileno(), 0, 1200 << 20)
 time.sleep(60)
 """

@@ -196,4 +196,4 @@ def test_status_and_down_are_content_with_nothing(tmp_path):
     code, out, _ = pipeline_runs.run("status", home=home)
     assert (code, "no local AWS is up" in out, "Nothing has run here yet" in out) == (0, True, True)
     code, out, _ = pipeline_runs.run("down", home=home)
-    assert (code, "there is nothing to end" in out) == (0, True)
+    assert (code, "there is nothing to take down" in out) == (0, True)

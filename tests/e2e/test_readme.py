@@ -16,6 +16,7 @@ import pytest
 
 import composed
 from kennel import sample
+from kennel.local import launcher
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -83,6 +84,8 @@ def test_every_block_is_known_to_a_test() -> None:
         'make run ARGS="--keep --port 4566"',
         "docker compose up --detach",
         "make images",
+        "source .venv/bin/activate",
+        "python statemachine/run.py deploy --target aws --yes",
     ]
 
 
@@ -139,6 +142,27 @@ def test_images_are_built_run_pushed_and_rolled_out(checkout: Path, registry: st
     last = max(results, key=lambda result: str(result["started"]))
     assert (last["mode"], last["status"]) == ("rollout", "SUCCEEDED")
     assert not (checkout / ".kennel/local/server.json").exists(), "make down left the local AWS up"
+
+
+def test_plan_for_aws_needs_no_account(checkout: Path) -> None:
+    # no credentials, and a home without any
+    printed = shell(f"export HOME={checkout / 'nowhere'}\n{BLOCKS[6]}", checkout)
+    assert "AWS was not asked" in printed
+    assert "at most" in printed
+
+
+def test_account_is_filled_and_emptied(checkout: Path) -> None:
+    # a local AWS stands for the account; pushing needs a Docker engine, and so does what runs after a push
+    lines = [line for line in BLOCKS[7].splitlines() if line.split()[2] not in ("push", "run")]
+    local = launcher.start(checkout / "account", region="us-east-1", port=0, outlive_us=False)
+    keys = "AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"
+    try:
+        printed = shell("\n".join([f"export AWS_ENDPOINT_URL={local.endpoint_url} {keys}", *lines]), checkout)
+    finally:
+        local.stop()
+    assert "Everything that an execution needs is there" in printed
+    assert "console.aws.amazon.com" in printed
+    assert "removed: stack kennel" in printed
 
 
 def free_port() -> int:

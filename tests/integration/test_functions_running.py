@@ -20,6 +20,7 @@ from moto import mock_aws
 from moto.awslambda.models import lambda_backends
 
 import kennel
+from fake_role import FakeRole
 from kennel.local.function_registry import MotoRegistry
 from kennel.local.functions import Functions
 from kennel.local.wire import ServiceError
@@ -85,8 +86,7 @@ class Rig:
             registry=MotoRegistry(lambda: lambda_backends[ACCOUNT][REGION]),
             endpoint_url="http://127.0.0.1:9",
             state_dir=path / "state",
-            log=lambda *entry: self.logged.append(entry),
-            deliver=lambda *entry: self.delivered.append(entry),
+            assume=lambda _version: FakeRole(self.logged, self.delivered),
             clock_factor=2000.0,
         )
 
@@ -409,7 +409,7 @@ path = Path(sys.argv[1])
 version = FunctionVersion(name="f", version="1", arn="a:b:c:eu-west-1:d:function:f", handler="app.handler",
                           runtime="python3.11", timeout=60, memory=128)
 environment = Environment(version, code=path / "code", state_dir=path, environment_id="e", initialization="on-demand",
-                          endpoint_url="http://127.0.0.1:9", region="eu-west-1", log=lambda *_: None)
+                          endpoint_url="http://127.0.0.1:9", region="eu-west-1", credentials={}, log=lambda *_: None)
 assert environment.wait_ready(30) is None
 print(environment.invoke(b"{}", request_id="r", arn="a").payload.decode(), flush=True)
 time.sleep(600)

@@ -119,6 +119,7 @@ def function(code, aws, tmp_path_factory):
         initialization="on-demand",
         endpoint_url=aws.url,
         region="eu-west-1",
+        credentials={"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"},
         log=lambda group, stream, new: lines.extend(new),
     )
     failure = environment.wait_ready(60)

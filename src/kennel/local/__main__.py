@@ -34,7 +34,7 @@ def main() -> int:
     )
     parser.add_argument(
         "--host",
-        choices=("127.0.0.1", "0.0.0.0"),  # noqa: S104  (whoever asks by another name than loopback's is refused)
+        choices=("127.0.0.1", "0.0.0.0"),  # nosec B104  # noqa: S104  (other names than loopback's are refused)
         default="127.0.0.1",
         help="address to listen on; 0.0.0.0 is for a container whose port is published on loopback",
     )

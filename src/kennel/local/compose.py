@@ -54,6 +54,7 @@ def prepare(*, runs: Path, model: Path, hosts: Path, configuration: Path) -> str
             instance_type="ml.local",
             hyperparameters={**chosen.training.hyperparameters, "seed": str(chosen.seed)},
             channels={contract.TRAINING_CHANNEL: "FullyReplicated"},
+            checkpoints=False,
         )
     return f"there is no model yet: {len(HOSTS)} hosts will train one on the sample data"
 

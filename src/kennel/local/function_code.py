@@ -26,7 +26,7 @@ MAX_UNZIPPED_BYTES: Final = 262_144_000
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionVersion:
-    """One version of a function, as it must run. `timeout` is in seconds, `memory` in MB."""
+    """One version of a function, as it must run. `timeout` is in seconds, `memory` in MB, `role` an ARN."""
 
     name: str
     version: str
@@ -35,6 +35,7 @@ class FunctionVersion:
     runtime: str
     timeout: int
     memory: int
+    role: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     code: bytes = field(repr=False, default=b"")
 
@@ -47,7 +48,7 @@ class FunctionVersion:
     def fingerprint(self) -> str:
         """Equal for two versions exactly if a warm environment of one can serve the other."""
         parts = [self.name, self.version, self.handler, self.runtime, self.timeout, self.memory, self.code_sha256]
-        return hashlib.sha256(json.dumps([*parts, sorted(self.variables.items())]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([*parts, self.role, sorted(self.variables.items())]).encode()).hexdigest()
 
 
 def unpack_code(version: FunctionVersion, state_dir: Path) -> Path:

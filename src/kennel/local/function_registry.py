@@ -87,6 +87,7 @@ class MotoRegistry:
             runtime=function.run_time or "",
             timeout=int(function.timeout),
             memory=int(function.memory_size),
+            role=function.role or "",
             variables={key: str(value) for key, value in (function.environment_vars or {}).items()},
             code=getattr(function, "code_bytes", b""),
         )

@@ -48,8 +48,8 @@ class Outcome:
 class Environment:
     """One execution environment: starts at once, serves one invocation at a time until it ends.
 
-    `initialization` is AWS_LAMBDA_INITIALIZATION_TYPE (`on-demand` or `provisioned-concurrency`).
-    `idle_since` belongs to the pool.
+    `credentials` are the variables that carry its role's. `initialization` is AWS_LAMBDA_INITIALIZATION_TYPE
+    (`on-demand` or `provisioned-concurrency`). `idle_since` belongs to the pool.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Environment:
         initialization: str,
         endpoint_url: str,
         region: str,
+        credentials: Mapping[str, str],
         log: Log,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -92,7 +93,7 @@ class Environment:
             self._process = Supervised(
                 # -S and PYTHONPATH: the environment's packages, but no .pth file that leads to anything else
                 [sys.executable, "-S", "-m", "awslambdaric", version.handler],
-                env=self._variables(code, initialization, endpoint_url, region),
+                env={**self._variables(code, initialization, endpoint_url, region), **credentials},
                 cwd=code,
                 log=self._output,
                 grace=1.0,
@@ -117,9 +118,6 @@ class Environment:
             "PYTHONDONTWRITEBYTECODE": "1",  # the code directory is shared, and read-only in Lambda
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-            "AWS_SESSION_TOKEN": "local",
             "AWS_ENDPOINT_URL": endpoint_url,
             "AWS_EXECUTION_ENV": f"AWS_Lambda_{version.runtime}",
             "AWS_LAMBDA_FUNCTION_NAME": version.name,

@@ -13,17 +13,17 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from kennel.local.function_code import FunctionVersion, unpack_code
 from kennel.local.function_pool import Initialization, Pool, PoolEnvironment, ProvisionState, Start
 from kennel.local.function_queue import EventQueue, QueuedEvent
 from kennel.local.function_registry import LATEST, Registry, parse_name
-from kennel.local.function_runtime import Environment, Log, Outcome
+from kennel.local.function_runtime import Environment, Outcome
 from kennel.local.wire import Operation, ServiceError
 
 MAX_SYNC_BYTES: Final = 6_291_456
@@ -35,8 +35,21 @@ RETRY_DELAYS: Final = (60.0, 120.0)
 
 MAX_THROTTLE_DELAY: Final = 300.0
 
-Deliver = Callable[[str, dict[str, Any]], None]
-"""Takes the ARN of an on-failure destination and the record for it."""
+
+class Role(Protocol):
+    """What acts with a function's role; see `kennel.local.function_role`."""
+
+    credentials: Mapping[str, str]
+    """Environment variables that carry them."""
+
+    def log(self, group: str, stream: str, lines: list[str]) -> None:
+        """Write lines to CloudWatch Logs."""
+        ...
+
+    def deliver(self, destination: str, record: dict[str, Any]) -> None:
+        """Hand a record to the ARN of an on-failure destination."""
+        ...
+
 
 LOG = logging.getLogger(__name__)
 
@@ -44,9 +57,8 @@ LOG = logging.getLogger(__name__)
 class Functions:
     """The local Lambda.
 
-    `registry` knows the functions (`function_registry.MotoRegistry`), `log` writes to CloudWatch Logs, `deliver` to an
-    on-failure destination. `clock_factor` divides the delays of asynchronous retries. `start` makes environments; tests
-    pass their own.
+    `registry` knows the functions (`function_registry.MotoRegistry`), `assume` takes the role of one. `clock_factor`
+    divides the delays of asynchronous retries. `start` makes environments; tests pass their own.
     """
 
     def __init__(
@@ -55,8 +67,7 @@ class Functions:
         registry: Registry,
         endpoint_url: str,
         state_dir: Path,
-        log: Log,
-        deliver: Deliver | None = None,
+        assume: Callable[[FunctionVersion], Role],
         clock_factor: float = 1.0,
         account_concurrency: int = 1000,
         idle_seconds: float = 300.0,
@@ -70,8 +81,7 @@ class Functions:
         self._registry = registry
         self._endpoint_url = endpoint_url
         self._state_dir = state_dir
-        self._log = log
-        self._deliver = deliver
+        self._assume = assume
         self._clock_factor = clock_factor
         self._account_concurrency = account_concurrency
         self._clock = clock
@@ -106,6 +116,7 @@ class Functions:
         self._queue.close()
 
     def _start(self, version: FunctionVersion, initialization: Initialization) -> PoolEnvironment:
+        role = self._assume(version)
         return Environment(
             version,
             code=unpack_code(version, self._state_dir),
@@ -114,7 +125,8 @@ class Functions:
             initialization=initialization,
             endpoint_url=self._endpoint_url,
             region=version.arn.split(":")[3],
-            log=self._log,
+            credentials=role.credentials,
+            log=role.log,
             wall=self._wall,
         )
 
@@ -201,7 +213,7 @@ class Functions:
         condition = "EventAgeExceeded" if outcome is None else "RetriesExhausted"
         LOG.warning("event %s of function %s is given up: %s", event.request_id, event.name, condition)
         destination = self._registry.async_settings(event.name).on_failure
-        if not destination or self._deliver is None:
+        if not destination:
             return
         record: dict[str, Any] = {
             "version": "1.0",
@@ -222,7 +234,7 @@ class Functions:
             }
             record["responsePayload"] = json.loads(outcome.payload)
         try:
-            self._deliver(destination, record)
+            self._assume(version).deliver(destination, record)
         except Exception:  # a destination that is gone must not end the worker
             LOG.exception("event %s cannot be delivered to %s", event.request_id, destination)
 

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
         os.close(lifeline)
         os.setsid()
         try:
-            os.execvp(command[0], command)  # noqa: S606  (the command is ours; there is no shell)
+            os.execvp(command[0], command)  # nosec B606  # noqa: S606  (the command is ours; there is no shell)
         except OSError as error:
             os.write(2, f"cannot start {command[0]}: {error.strerror}\n".encode())
             os._exit(126 if isinstance(error, PermissionError) else 127)  # as shells and Docker say it

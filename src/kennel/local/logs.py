@@ -40,19 +40,24 @@ class LogWriter:
             LOG.warning("%d lines for %s %s are lost: %s", len(events), group, stream, error)
 
     def _create(self, group: str, stream: str) -> None:
-        def create_group() -> None:
-            self._logs.create_log_group(logGroupName=group)
-
-        def create_stream() -> None:
-            self._logs.create_log_stream(logGroupName=group, logStreamName=stream)
-
-        for create in (create_group, create_stream):
-            try:
-                create()
-            except ClientError as error:
-                if error.response["Error"]["Code"] != "ResourceAlreadyExistsException":
-                    raise
+        """Make the stream, and the group only where there is none: a role may write to a group and make none."""
+        if not self._made("ResourceNotFoundException", logGroupName=group, logStreamName=stream):
+            self._made("ResourceAlreadyExistsException", logGroupName=group)  # another may have been faster
+            self._made("", logGroupName=group, logStreamName=stream)
         self._known.add((group, stream))
+
+    def _made(self, unless: str, **names: str) -> bool:
+        """Make a stream or a group; False if the answer is the error `unless`."""
+        create = self._logs.create_log_stream if "logStreamName" in names else self._logs.create_log_group
+        try:
+            create(**names)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == unless:
+                return False
+            if code != "ResourceAlreadyExistsException":
+                raise
+        return True
 
 
 def _pieces(line: str) -> list[str]:

@@ -24,7 +24,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
     StateTaskServiceCallback,
 )
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
-from moto.stepfunctions.parser.asl.utils.boto_client import boto_client_for
+from moto.stepfunctions.parser.asl.utils import boto_client
 from moto.stepfunctions.parser.asl.utils.encoding import to_json_str
 
 POLL_SECONDS = 0.2
@@ -54,11 +54,30 @@ _JOBS = {
         status="HyperParameterTuningJobStatus",
     ),
 }
+_TAG = {"Key": "MANAGED_BY_AWS", "Value": "STARTED_BY_STEP_FUNCTIONS"}
+"""What Step Functions tags the jobs with that it starts and waits for."""
+
 _ENDED = ("Completed", "Failed", "Stopped")
 
 
 class JobFailed(Exception):
     """The job that a `.sync` task waited for ended without success; carries its description."""
+
+
+class _Calls:
+    """Calls of SageMaker with the role of the state machine."""
+
+    def __init__(self, region: str, state_credentials: Any) -> None:
+        # looked up when it is called: what signs for a role replaces moto's
+        self._client = boto_client.boto_client_for(
+            service="sagemaker", region=region, state_credentials=state_credentials
+        )
+
+    def __call__(self, action: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        response = getattr(self._client, action)(**parameters)
+        response.pop("ResponseMetadata", None)
+        plain: dict[str, Any] = json.loads(to_json_str(response))  # timestamps as text, as states carry them
+        return plain
 
 
 class SageMakerTask(StateTaskServiceCallback):  # type: ignore[misc]
@@ -78,23 +97,27 @@ class SageMakerTask(StateTaskServiceCallback):  # type: ignore[misc]
         env: Any,
         resource_runtime_part: Any,
         normalised_parameters: dict[str, Any],
-        state_credentials: Any,  # noqa: ARG002  (moto passes it by name; the local AWS takes any credentials)
+        state_credentials: Any,
     ) -> None:
-        response = self._call(self._get_boto_service_action(), resource_runtime_part, normalised_parameters)
-        env.stack.append(response)
+        call = _Calls(resource_runtime_part.region, state_credentials)
+        if self.resource.condition:
+            normalised_parameters = {**normalised_parameters, "Tags": [*normalised_parameters.get("Tags", []), _TAG]}
+        env.stack.append(call(self._get_boto_service_action(), normalised_parameters))
 
     def _eval_integration_pattern(
         self,
         env: Any,
         resource_runtime_part: Any,
         normalised_parameters: dict[str, Any],
-        state_credentials: Any,  # noqa: ARG002
+        state_credentials: Any,
     ) -> None:
-        env.stack.pop()  # the answer of the create call gives way to the job's description
+        (arn,) = env.stack.pop().values()  # the answer of the create call gives way to the job's description
+        call = _Calls(resource_runtime_part.region, state_credentials)
+        call("list_tags", {"ResourceArn": arn})  # by its tag Step Functions knows a job again
         job = _JOBS[self._get_boto_service_action()]
         name = {job.name: normalised_parameters[job.name]}
         while env.is_running():
-            description = self._call(job.describe, resource_runtime_part, name)
+            description = call(job.describe, name)
             if description[job.status] in _ENDED:
                 if description[job.status] != "Completed":
                     raise JobFailed(to_json_str(description))
@@ -103,14 +126,7 @@ class SageMakerTask(StateTaskServiceCallback):  # type: ignore[misc]
             time.sleep(POLL_SECONDS)
         # the execution was stopped, or the task timed out
         with contextlib.suppress(ClientError):  # the job has ended meanwhile
-            self._call(job.stop, resource_runtime_part, name)
-
-    def _call(self, action: str, resource_runtime_part: Any, parameters: dict[str, Any]) -> dict[str, Any]:
-        client = boto_client_for(service="sagemaker", region=resource_runtime_part.region)
-        response = getattr(client, action)(**parameters)
-        response.pop("ResponseMetadata", None)
-        plain: dict[str, Any] = json.loads(to_json_str(response))  # timestamps as text, as states carry them
-        return plain
+            call(job.stop, name)
 
     def _from_error(self, env: Any, ex: Exception) -> Any:
         if isinstance(ex, JobFailed):

@@ -13,6 +13,7 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
+from xml.sax.saxutils import escape  # nosec B406  # nothing is parsed
 
 from moto.core.parse import PROTOCOL_PARSERS
 from moto.core.request import Request
@@ -22,7 +23,7 @@ from moto.core.utils import get_service_model
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from kennel.local.constraints import violations
+from kennel.constraints import violations
 
 Operation = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes parsed and checked parameters, returns a result, both in botocore's shapes."""
@@ -96,7 +97,8 @@ class Service:
             fault = ServiceError("InternalFailure", f"{type(error).__name__}: {error}", status=500)
             return self._error(fault, request_id)
         status = result.get("StatusCode", serialized["status_code"])
-        return self._response(serialized["body"], status, serialized["headers"], request_id)
+        content_type = "text/xml" if self._protocol == "query" else "application/json"
+        return self._response(serialized["body"], status, serialized["headers"], request_id, content_type)
 
     def _parse(self, request: Request, operation: Any, uri_params: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -120,13 +122,24 @@ class Service:
         return parsed
 
     def _error(self, error: ServiceError, request_id: str) -> Response:
+        if self._protocol == "query":
+            return self._response(_xml_error(error, request_id), error.status, {}, request_id, "text/xml")
         body = {"__type": error.code, "message": error.message, "Message": error.message, **error.members}
         headers = {"X-Amzn-Errortype": error.code}
         return self._response(json.dumps(body), error.status, headers, request_id)
 
     @staticmethod
-    def _response(body: Any, status: int, headers: Mapping[str, Any], request_id: str) -> Response:
-        response = Response(body, status=status, content_type="application/json")
+    def _response(
+        body: Any, status: int, headers: Mapping[str, Any], request_id: str, content_type: str = "application/json"
+    ) -> Response:
+        response = Response(body, status=status, content_type=content_type)
         response.headers.update({name: str(value) for name, value in headers.items()})
         response.headers["x-amzn-RequestId"] = request_id
         return response
+
+
+def _xml_error(error: ServiceError, request_id: str) -> str:
+    """The error as services of the query protocol say it."""
+    sender = "Sender" if error.status < 500 else "Receiver"
+    told = f"<Type>{sender}</Type><Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"
+    return f"<ErrorResponse><Error>{told}</Error><RequestId>{request_id}</RequestId></ErrorResponse>"

@@ -18,6 +18,7 @@ class Aws:
         # an endpoint that is not AWS takes any credentials, and the user's real ones must not go there
         fake = {"aws_access_key_id": "local", "aws_secret_access_key": "local"} if endpoint_url else {}
         session = boto3.session.Session(region_name=region, **fake)
+        self.has_credentials = session.get_credentials() is not None
         settings = Config(retries={"mode": "standard", "total_max_attempts": 5}, max_pool_connections=16)
         self.client = cache(lambda service: session.client(service, endpoint_url=endpoint_url, config=settings))
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from kennel import contract
-from kennel.config import Config, Range
+from kennel.config import Config, Range, Training, Tuning
+from kennel.pipeline.instance_types import has_local_storage
 from kennel.pipeline.resources import FUNCTION_ALIAS, VARIANT, Resources, uploads_notification
 
 _CONTINUOUS, _INTEGER, _CATEGORICAL = "continuous", "integer", "categorical"
 
 
-def execution_input(config: Config, resources: Resources, *, data_uri: str, pretrained_uri: str) -> dict[str, Any]:
-    """What `statemachine/pipeline.asl.json` takes. `data_uri` and `pretrained_uri` (or "") are s3:// prefixes."""
+def execution_input(
+    config: Config, resources: Resources, *, execution: str, data_uri: str, pretrained_uri: str
+) -> dict[str, Any]:
+    """What `statemachine/pipeline.asl.json` takes. `data_uri` and `pretrained_uri` (or "") are s3:// prefixes.
+
+    `execution` is the name that it will have: its checkpoints lie below it.
+    """
     names = resources.names
     hyperparameters = {**config.training.hyperparameters, "seed": str(config.seed)}
     return {
@@ -20,10 +26,7 @@ def execution_input(config: Config, resources: Resources, *, data_uri: str, pret
         "Tuning": {
             "Config": _tuning_config(config),
             "HyperParameters": {k: v for k, v in hyperparameters.items() if k not in config.tuning.ranges},
-            "ResourceConfig": _hosts(
-                config.tuning.instance_type, config.tuning.instance_count, config.tuning.volume_gb
-            ),
-            "StoppingCondition": {"MaxRuntimeInSeconds": config.tuning.max_runtime_seconds},
+            **_hosts(config.tuning, resources),
         },
         "Training": {
             "AlgorithmSpecification": {
@@ -40,11 +43,9 @@ def execution_input(config: Config, resources: Resources, *, data_uri: str, pret
                 )
                 if uri
             ],
-            "OutputDataConfig": {"S3OutputPath": f"s3://{names.bucket}/models"},
-            "ResourceConfig": _hosts(
-                config.training.instance_type, config.training.instance_count, config.training.volume_gb
-            ),
-            "StoppingCondition": {"MaxRuntimeInSeconds": config.training.max_runtime_seconds},
+            "OutputUri": f"s3://{names.bucket}/models",
+            "CheckpointsUri": f"s3://{names.bucket}/checkpoints/{execution}",
+            **_hosts(config.training, resources),
             "RoleArn": names.role_arn("training"),
         },
         "Quality": {"MinimumValidationAccuracy": config.quality.minimum_validation_accuracy},
@@ -63,10 +64,9 @@ def _deployment(config: Config, resources: Resources, *, image: str) -> dict[str
     names, endpoint = resources.names, config.name
     return {
         "Network": {
-            "VpcConfig": {
-                "Subnets": list(resources.subnets),
-                "SecurityGroupIds": list(resources.security_groups),
-            },
+            "Subnets": list(resources.subnets),
+            "TrainingSecurityGroupIds": [resources.training_security_group],
+            "ServingSecurityGroupIds": [resources.serving_security_group],
             "KmsKeyId": resources.kms_key_arn,
         },
         "Model": {"Image": image, "Environment": {}, "RoleArn": names.role_arn("serving")},
@@ -83,7 +83,8 @@ def _deployment(config: Config, resources: Resources, *, image: str) -> dict[str
                     "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0},
                     "TerminationWaitInSeconds": 0,
                     "MaximumExecutionTimeoutInSeconds": 1800,
-                }
+                },
+                "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": name} for name in resources.endpoint_alarms]},
             },
         },
         "Scaling": {
@@ -118,8 +119,20 @@ def _deployment(config: Config, resources: Resources, *, image: str) -> dict[str
     }
 
 
-def _hosts(instance_type: str, count: int, volume_gb: int) -> dict[str, Any]:
-    return {"InstanceType": instance_type, "InstanceCount": count, "VolumeSizeInGB": volume_gb}
+def _hosts(settings: Tuning | Training, resources: Resources) -> dict[str, Any]:
+    """What a trial or the final training runs on, and for how long."""
+    encrypted_by_hardware = has_local_storage(settings.instance_type)
+    stop = {"MaxRuntimeInSeconds": settings.max_runtime_seconds}
+    return {
+        "ResourceConfig": {
+            "InstanceType": settings.instance_type,
+            "InstanceCount": settings.instance_count,
+            "VolumeSizeInGB": settings.volume_gb,
+        },
+        "VolumeEncryption": {} if encrypted_by_hardware else {"VolumeKmsKeyId": resources.kms_key_arn},
+        "Spot": settings.spot,
+        "StoppingCondition": stop | ({"MaxWaitTimeInSeconds": settings.max_wait_seconds} if settings.spot else {}),
+    }
 
 
 def _channel(name: str, uri: str) -> dict[str, Any]:

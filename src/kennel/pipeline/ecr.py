@@ -25,7 +25,6 @@ from kennel.pipeline.aws import Aws
 from kennel.references import Reference
 
 _ANSWER_SECONDS = 5.0
-_IMMUTABLE = "IMMUTABLE"
 _HOST = re.compile(r"(?P<account>\d{12})\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\..+")
 
 
@@ -38,30 +37,11 @@ class Login:
     password: str = field(repr=False)
 
 
-def ensure_repository(aws: Aws, name: str) -> str:
-    """The URI of the repository, which is made if there is none: its tags never move, and it scans what comes in."""
-    ecr = aws.client("ecr")
-    try:
-        created = ecr.create_repository(
-            repositoryName=name,
-            imageTagMutability=_IMMUTABLE,
-            imageScanningConfiguration={"scanOnPush": True},
-            encryptionConfiguration={"encryptionType": "KMS"},  # with AWS's key: one of ours must be granted to readers
-        )
-        return str(created["repository"]["repositoryUri"])
-    except ecr.exceptions.RepositoryAlreadyExistsException:
-        (found,) = ecr.describe_repositories(repositoryNames=[name])["repositories"]
-        return str(found["repositoryUri"])
-
-
-def protect(aws: Aws, name: str) -> None:
-    """Have the repository as `ensure_repository` makes one: for those that we push to, whoever made them."""
-    ecr = aws.client("ecr")
-    (found,) = ecr.describe_repositories(repositoryNames=[name])["repositories"]
-    if found["imageTagMutability"] != _IMMUTABLE:
-        ecr.put_image_tag_mutability(repositoryName=name, imageTagMutability=_IMMUTABLE)
-    if not found.get("imageScanningConfiguration", {}).get("scanOnPush"):
-        ecr.put_image_scanning_configuration(repositoryName=name, imageScanningConfiguration={"scanOnPush": True})
+def repository_uri(aws: Aws, name: str) -> str:
+    """The URI of the repository. Raises InvalidArguments if there is none."""
+    if not (uri := _uri(aws, name)):
+        raise InvalidArguments(f"there is no repository {name}", hint="`run.py deploy` makes it.")
+    return uri
 
 
 def login(aws: Aws) -> Login:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from rich.console import Console
 from kennel import contract
 from kennel.config import Config
 from kennel.errors import PipelineFailed
-from kennel.pipeline import data, display, document, function_package, resources, result, rollout, watch
+from kennel.pipeline import data, display, document, infrastructure, result, rollout, stack_display, watch
 from kennel.pipeline.aws import Aws
 from kennel.pipeline.events import ExecutionEnded
+from kennel.pipeline.resources import Resources
+from kennel.pipeline.stack import Stack
 
 _LOG_TAIL = 15
 _POLL_SECONDS = 0.5
@@ -31,50 +33,99 @@ def client(config: Config, endpoint_url: str) -> Aws:
     return Aws(region=config.region, endpoint_url=endpoint_url or None)
 
 
-def run(
-    config: Config, aws: Aws, *, root: Path, runs: Path, console: Console, now: Callable[[], datetime]
-) -> tuple[dict[str, Any], Path]:
-    """Prepare everything, run the state machine to its end, keep the result; return it and its folder.
+def deploy(
+    config: Config,
+    aws: Aws,
+    *,
+    root: Path,
+    console: Console,
+    new_id: Callable[[], str],
+    images: Iterable[str] = (),
+    in_lines: bool = False,
+) -> Resources:
+    """Make everything exist that an execution needs. Raises PipelineFailed.
 
-    `root` is the project, `runs` the folder that takes a folder per execution. Raises PipelineFailed when AWS
-    refuses a call; an execution that fails is a result like any other. On KeyboardInterrupt the execution is stopped.
+    `images` are those that the roles must be able to pull beside the configuration's; `in_lines` shows a line per
+    resource instead of one that changes.
     """
-    found = _prepared(config, aws, root=root, console=console, serving=(config.images.serving,))
-    asked = _input(config, aws, found, console)
-    return _executed(config, aws, found, asked, runs=runs, console=console, now=now)
+    with stack_display.progress(console, in_lines=in_lines) as (say, told):
+        stack = Stack(aws=aws, name=config.name, new_id=new_id, told=told)
+        pulled = (config.images.training, config.images.serving, *images)
+        found: Resources = called(
+            lambda: infrastructure.deploy(aws, stack, config, infrastructure.source(root), images=pulled, say=say)
+        )
+    return found
+
+
+def run(
+    config: Config, aws: Aws, found: Resources, *, runs: Path, console: Console, now: Callable[[], datetime]
+) -> tuple[dict[str, Any], Path]:
+    """Run the state machine from tuning to its end, keep the result; return it and its folder.
+
+    `runs` is the folder that takes a folder per execution. Raises PipelineFailed when AWS refuses a call; an execution
+    that fails is a result like any other. On KeyboardInterrupt the execution is stopped.
+    """
+    name = new_name(config, now)
+    data_uri, pretrained_uri = uploaded(config, aws, found, console)
+    asked = document.execution_input(config, found, execution=name, data_uri=data_uri, pretrained_uri=pretrained_uri)
+    return execute(name, aws, found, asked, runs=runs, console=console, now=now)
 
 
 def roll_out(
     config: Config,
     aws: Aws,
+    found: Resources,
     wanted: rollout.Serving,
     *,
-    now_serving: rollout.Serving,
-    root: Path,
     runs: Path,
     console: Console,
     now: Callable[[], datetime],
 ) -> tuple[dict[str, Any], Path]:
-    """Likewise, but the endpoint gets the image and the model that are `wanted`, and nothing is trained.
-
-    What is `now_serving` may still be pulled: until the new instances answer, and if they never do.
-    """
-    found = _prepared(config, aws, root=root, console=console, serving=(now_serving.image, wanted.image))
+    """Likewise, but the endpoint gets the image and the model that are `wanted`, and nothing is trained."""
     asked = document.rollout_input(config, found, image=wanted.image, model_uri=wanted.model)
-    return _executed(config, aws, found, asked, runs=runs, console=console, now=now)
+    return execute(new_name(config, now), aws, found, asked, runs=runs, console=console, now=now)
 
 
-def _executed(
+def resume(
     config: Config,
     aws: Aws,
-    found: resources.Resources,
+    found: Resources,
     asked: dict[str, Any],
     *,
     runs: Path,
     console: Console,
     now: Callable[[], datetime],
 ) -> tuple[dict[str, Any], Path]:
-    name = f"{config.name}-{now():%Y%m%d-%H%M%S}"
+    """Likewise, from where an earlier execution failed; `asked` is what `kennel.pipeline.resume` made of it."""
+    return execute(new_name(config, now), aws, found, asked, runs=runs, console=console, now=now)
+
+
+def new_name(config: Config, now: Callable[[], datetime]) -> str:
+    """Of an execution, or of another training, that begins now."""
+    return f"{config.name}-{now():%Y%m%d-%H%M%S}"
+
+
+def uploaded(config: Config, aws: Aws, found: Resources, console: Console) -> tuple[str, str]:
+    """The s3:// URIs of the data and of the pretrained weights ("" for none), once they are there."""
+    bucket = found.names.bucket
+    with display.counting(console, "Uploading images") as advance:
+        data_uri = called(lambda: data.upload_data(aws, source=config.data.source, bucket=bucket, advance=advance))
+    pretrained_uri = called(lambda: data.upload_pretrained(aws, source=config.data.pretrained, bucket=bucket))
+    display.line(console, f"Data {data_uri}")
+    return data_uri, pretrained_uri
+
+
+def execute(
+    name: str,
+    aws: Aws,
+    found: Resources,
+    asked: dict[str, Any],
+    *,
+    runs: Path,
+    console: Console,
+    now: Callable[[], datetime],
+) -> tuple[dict[str, Any], Path]:
+    """Start the execution `name` with the input `asked`, follow it to its end, keep what it came to."""
     folder = runs / name
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -123,34 +174,6 @@ def log_tail(logs: Path, failure: dict[str, Any]) -> list[str]:
     blamed = [log for log in found if log.name.split(".")[-2] in failure["cause"]]  # the host that the cause names
     lines = (blamed or found)[0].read_text(errors="replace").splitlines() if found else []
     return [line for line in lines if contract.PROGRESS_PREFIX not in line][-_LOG_TAIL:]
-
-
-def _prepared(
-    config: Config, aws: Aws, *, root: Path, console: Console, serving: tuple[str, ...]
-) -> resources.Resources:
-    elsewhere = tuple(uri for uri in (config.data.source, config.data.pretrained) if uri.startswith("s3://"))
-    with console.status("Preparing") as spinner:
-        prepared: resources.Resources = called(
-            lambda: resources.deploy(
-                aws,
-                name=config.name,
-                function_zip=function_package.function_zip(root),
-                definition=(root / "statemachine" / "pipeline.asl.json").read_text(encoding="utf-8"),
-                images={"training": (config.images.training,), "serving": serving},
-                reads=elsewhere,
-                say=lambda what: spinner.update(f"Preparing {what}"),
-            )
-        )
-    return prepared
-
-
-def _input(config: Config, aws: Aws, found: resources.Resources, console: Console) -> dict[str, Any]:
-    bucket = found.names.bucket
-    with display.counting(console, "Uploading images") as advance:
-        data_uri = called(lambda: data.upload_data(aws, source=config.data.source, bucket=bucket, advance=advance))
-    pretrained_uri = called(lambda: data.upload_pretrained(aws, source=config.data.pretrained, bucket=bucket))
-    console.print(f"Data {data_uri}", highlight=False, markup=False, soft_wrap=True)
-    return document.execution_input(config, found, data_uri=data_uri, pretrained_uri=pretrained_uri)
 
 
 def _follow(watcher: watch.Watch, shown: display.Display) -> None:

@@ -26,4 +26,18 @@ def read(aws: Aws, *, name: str) -> dict[str, Any]:
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("StateMachineDoesNotExist", "ValidationException"):
             raise
-    return {"executions": executions, "endpoint": endpoint}
+    return {"executions": executions, "endpoint": endpoint, "console": _links(aws, names)}
+
+
+def _links(aws: Aws, names: Names) -> dict[str, str]:
+    """Where the console shows it; elsewhere than on AWS there is none."""
+    if aws.endpoint_url is not None:
+        return {}
+    region = names.region
+    console = f"https://{region}.console.aws.amazon.com"
+    return {
+        "stack": f"{console}/cloudformation/home?region={region}#/stacks?filteringText={names.name}",
+        "state machine": f"{console}/states/home?region={region}#/statemachines/view/{names.state_machine_arn}",
+        "endpoint": f"{console}/sagemaker/home?region={region}#/endpoints/{names.name}",
+        "function": f"{console}/lambda/home?region={region}#/functions/{names.function}",
+    }

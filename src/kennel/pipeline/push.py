@@ -55,14 +55,13 @@ def push(
     build: Callable[[Image], object],
     sending: Callable[[], AbstractContextManager[Advance]],
 ) -> Pushed:
-    """Have the image in its repository, which is made if there is none.
+    """Have the image in its repository. Raises InvalidArguments if there is none.
 
     `build` and then `sending`, which shows how far it is, are called only if the image is not there.
 
     Raises Unavailable before anything is built where no registry answers, and where the way there breaks.
     """
-    uri = ecr.ensure_repository(aws, image.name)
-    ecr.protect(aws, image.name)
+    uri = ecr.repository_uri(aws, image.name)
     login = ecr.login(aws)
     if digest := ecr.digest_of(aws, image.name, image.tag):
         return Pushed(image=image, uri=uri, digest=digest, sent=None)

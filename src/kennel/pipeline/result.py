@@ -47,7 +47,7 @@ def gather(aws: Aws, *, execution_arn: str, runs: list[history.StateRun]) -> dic
         "endpoint": None,
         "prediction": [],
     }
-    if given := asked["Model"].get("ModelDataUrl"):
+    if given := asked["Model"].get("ModelDataUrl") or asked.get("TrainingJob", {}).get("ModelDataUrl"):
         result["model"] = given
     jobs = sagemaker.list_training_jobs(NameContains=f"{name}-train-")["TrainingJobSummaries"]
     for summary in sorted(jobs, key=lambda job: job["CreationTime"]):  # a retry's job comes last and counts

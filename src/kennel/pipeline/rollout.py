@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,13 @@ from kennel import archive, contract, references
 from kennel.errors import InvalidArguments, InvalidModel
 from kennel.pipeline import ecr
 from kennel.pipeline.aws import Aws
+from kennel.pipeline.infrastructure import CURRENT_DEPLOYMENT
 from kennel.pipeline.resources import Names
 from kennel.pipeline.result import RESULT_FILE
+
+_CHANGING = ("Creating", "Updating", "SystemUpdating", "RollingBack")
+_LOOK_SECONDS = 2.0
+_MOST_LOOKS = 900
 
 MODELS = "models/"
 """Where models lie in the bucket; the one place that the serving role may read."""
@@ -33,18 +39,25 @@ class Serving:
     model: str
 
 
-def current(aws: Aws, endpoint: str) -> Serving:
-    """What the endpoint serves now. Raises InvalidArguments if there is none that could be updated."""
+def current(aws: Aws, endpoint: str, *, sleep: Callable[[float], None]) -> Serving:
+    """What the endpoint serves, once it does not change any more; it may, after a rollout that was interrupted.
+
+    Raises InvalidArguments if there is none that could be updated.
+    """
     sagemaker = aws.client("sagemaker")
-    try:
-        described = sagemaker.describe_endpoint(EndpointName=endpoint)
-    except ClientError as error:
-        if "Could not find" not in error.response["Error"]["Message"]:
-            raise
-        raise InvalidArguments(
-            f"there is no endpoint {endpoint}",
-            hint='A rollout replaces what one serves: `make run` deploys one, locally `make run ARGS="--keep"`.',
-        ) from error
+    for _ in range(_MOST_LOOKS):
+        try:
+            described = sagemaker.describe_endpoint(EndpointName=endpoint)
+        except ClientError as error:
+            if "Could not find" not in error.response["Error"]["Message"]:
+                raise
+            raise InvalidArguments(
+                f"there is no endpoint {endpoint}",
+                hint='A rollout replaces what one serves: `make run` deploys one, locally `make run ARGS="--keep"`.',
+            ) from error
+        if described["EndpointStatus"] not in _CHANGING:
+            break
+        sleep(_LOOK_SECONDS)
     if (status := described["EndpointStatus"]) != "InService":
         raise InvalidArguments(
             f"the endpoint {endpoint} is {status}: it cannot be updated",
@@ -56,6 +69,13 @@ def current(aws: Aws, endpoint: str) -> Serving:
     model = sagemaker.describe_model(ModelName=config["ProductionVariants"][0]["ModelName"])
     container = model["PrimaryContainer"]
     return Serving(image=container["Image"], model=container["ModelDataUrl"])
+
+
+def is_recorded(aws: Aws, names: Names, serving: Serving) -> bool:
+    """Whether the state machine wrote down that it deployed this: a deployment that was broken off did not."""
+    found = aws.client("s3").get_object(Bucket=names.bucket, Key=CURRENT_DEPLOYMENT)["Body"].read()
+    model = json.loads(found).get("Model", {})
+    return (model.get("Image"), model.get("ModelDataUrl")) == (serving.image, serving.model)
 
 
 def wanted(

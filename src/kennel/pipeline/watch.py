@@ -136,7 +136,7 @@ class Watch:
                 host = name.rpartition("/")[2]
                 with (self._log_dir / f"{job}.{host}.log").open("a", encoding="utf-8") as file:
                     file.writelines(f"{line}\n" for line in lines)
-            yield from _told(job, lines)
+            yield from told(job, lines)
 
     def _lines(self, stream: str) -> list[str]:
         """What is new in a log stream, however many answers it takes."""
@@ -157,7 +157,7 @@ def _job_of(event: JobEvent) -> str:
     return event.name if isinstance(event, JobStarted | JobEnded) else event.job
 
 
-def _told(job: str, lines: list[str]) -> Iterator[JobEvent]:
+def told(job: str, lines: list[str]) -> Iterator[JobEvent]:
     """What the lines say; of several steps only the last."""
     last: Progress | None = None
     for line in lines:

@@ -66,7 +66,7 @@ def _spawn(command: list[str]) -> int:
             os._exit(1)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
-        os.execvp(command[0], command)  # noqa: S606
+        os.execvp(command[0], command)  # nosec B606  # noqa: S606
     except OSError as error:
         os.write(2, f"cannot start {command[0]}: {error.strerror}\n".encode())
     os._exit(127)

@@ -19,6 +19,7 @@ def main():
     server.start()
     aws = Aws(server.endpoint_url, server, runtime)
     script = "forked(); time.sleep(300)"
+    user_data = f"#!/bin/bash\nsetsid sleep 300 &\nshutdown -h +60\ntouch {folder}/instance-runs\nsleep 300\n"
     aws.start_job(script, hosts=2)
     aws.sagemaker.create_hyper_parameter_tuning_job(
         HyperParameterTuningJobName="tune",
@@ -44,6 +45,8 @@ def main():
         aws.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
         aws.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
     wait_for(lambda: aws.sagemaker.describe_endpoint(EndpointName="up")["EndpointStatus"], "InService".__eq__)
+    aws.ec2.run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1, UserData=user_data)
+    wait_for((folder / "instance-runs").exists, bool)
     me = psutil.Process()
     wait_for(lambda: len(runtime.started), lambda count: count >= 6)
     before = len(me.children(recursive=True))

@@ -83,13 +83,76 @@ def put_with_notification(probe):
     return {"invoked by moto": len(seen)}
 
 
+class Instances:
+    """What takes EC2's instances: it notes them, and is slow to end them."""
+
+    def __init__(self):
+        self.launched = []
+        self.ending = []
+
+    def launch(self, launch):
+        self.launched.append(launch)
+
+    def end(self, instance_id, finished):
+        self.ending.append(finished)
+
+    def console(self, instance_id):
+        return "what it printed"
+
+
+def instances(probe, taken):
+    """What becomes of an instance that is launched twice from a template and terminated."""
+    ec2, iam = probe.client("ec2"), probe.client("iam")
+    profile = iam.create_instance_profile(InstanceProfileName="p")["InstanceProfile"]["Arn"]
+    iam.add_role_to_instance_profile(InstanceProfileName="p", RoleName="role")
+    subnet = ec2.create_subnet(VpcId=ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"], CidrBlock="10.0.0.0/24")
+    data = {
+        "ImageId": "ami-12345678",
+        "IamInstanceProfile": {"Arn": profile},
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "MetadataOptions": {"HttpTokens": "required"},
+        "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": subnet["Subnet"]["SubnetId"]}],
+    }
+    ec2.create_launch_template(LaunchTemplateName="t", LaunchTemplateData=data)
+    asked = {"LaunchTemplate": {"LaunchTemplateName": "t"}, "MinCount": 1, "MaxCount": 1, "ClientToken": "token"}
+    instance, again = (ec2.run_instances(**asked, UserData="#!/bin/sh")["Instances"][0] for _ in range(2))
+    known = {"InstanceIds": [instance["InstanceId"]]}
+    described = ec2.describe_instances(**known)["Reservations"][0]["Instances"][0]
+    behavior = ec2.describe_instance_attribute(
+        InstanceId=instance["InstanceId"], Attribute="instanceInitiatedShutdownBehavior"
+    )
+    console = ec2.get_console_output(InstanceId=instance["InstanceId"])["Output"]
+    states = []
+    for _ in range(2):
+        ec2.terminate_instances(**known)
+        states.append(ec2.describe_instances(**known)["Reservations"][0]["Instances"][0]["State"]["Name"])
+    for finished in taken.ending:
+        finished()
+    states.append(ec2.describe_instances(**known)["Reservations"][0]["Instances"][0]["State"]["Name"])
+    return {
+        "launched": [(launch.user_data, launch.role_arn) for launch in taken.launched],
+        "same": instance["InstanceId"] == again["InstanceId"],
+        "profile": described.get("IamInstanceProfile", {}).get("Arn") == profile,
+        "tokens": described["MetadataOptions"]["HttpTokens"],
+        "in the subnet": described.get("SubnetId") == data["NetworkInterfaces"][0]["SubnetId"],
+        "behavior": behavior["InstanceInitiatedShutdownBehavior"]["Value"],
+        "console": console,
+        "states": states,
+    }
+
+
 def main():
     patched = sys.argv[1:] == ["patched"]
+    taken = Instances()
     events = []
+    signing = []
     if patched:
-        from kennel.local.moto_patches import ecr, s3, step_functions
+        from kennel.local.iam.sessions import Credentials
+        from kennel.local.moto_patches import ec2, ecr, s3, step_functions
 
-        step_functions.apply()
+        keys = ("access_key_id", "secret_access_key", "session_token")
+        step_functions.apply(lambda role: Credentials(**dict.fromkeys(keys, signing[0] if role == ROLE else "other")))
+        ec2.hand_instances_to(taken)
         ecr.keep_images_at("127.0.0.1:5999")
         s3.send_notifications_to(lambda arn, payload: events.append((arn, json.loads(payload))))
     server = ThreadedMotoServer(port=0, verbose=False)
@@ -98,8 +161,12 @@ def main():
     os.environ["MOTO_PORT"] = str(port)
     probe = Probe(f"http://127.0.0.1:{port}")
     probe.client("s3").create_bucket(Bucket="bucket")
+    iam = probe.client("iam")
+    iam.create_user(UserName="signer")
+    signing.append(iam.create_access_key(UserName="signer")["AccessKey"]["AccessKeyId"])
     seen = {"execution": probe.run({"Type": "Pass", "Result": {"ran": True}})}
     default_user_config["stepfunctions"] = {"execute_state_machine": True}  # so that the others can be asked at all
+    seen["signer"] = probe.run(probe.task("aws-sdk:sts:getCallerIdentity"))["output"]["Arn"]
     seen["sync"] = probe.run(
         probe.task(
             "sagemaker:createTrainingJob.sync",
@@ -139,6 +206,7 @@ def main():
     )
     seen["notification"] = put_with_notification(probe) | {"given to us": len(events)}
     seen["repository"] = probe.client("ecr").create_repository(repositoryName="repo")["repository"]["repositoryUri"]
+    seen["instances"] = instances(probe, taken)
     print(json.dumps(seen))
     sys.stdout.flush()
     os._exit(0)

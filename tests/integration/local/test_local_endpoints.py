@@ -183,6 +183,32 @@ def test_a_request_in_flight_is_answered_by_the_old_fleet(hosting, tmp_path):
         assert waiting.result().endswith("w1")
 
 
+@pytest.mark.parametrize(("state", "served"), [("ALARM", "old"), ("OK", "new")])
+def test_an_update_is_rolled_back_while_an_alarm_of_it_is_on(hosting, state, served):
+    cloudwatch, alarm = hosting.aws.cloudwatch, hosting.aws.name("alarm")
+    watched = {"Namespace": "AWS/SageMaker", "MetricName": "Invocation5XXErrors", "Statistic": "Sum"}
+    compared = {"Period": 60, "EvaluationPeriods": 1, "Threshold": 1, "ComparisonOperator": "GreaterThanThreshold"}
+    cloudwatch.put_metric_alarm(AlarmName=alarm, **watched, **compared)
+    cloudwatch.set_alarm_state(AlarmName=alarm, StateValue=state, StateReason="a test")
+    name = hosting.in_service(SAY="old")
+    before = hosting.settled(name)["EndpointConfigName"]
+    hosting.api.update_endpoint(
+        EndpointName=name,
+        EndpointConfigName=hosting.config(SAY="new"),
+        DeploymentConfig={
+            "BlueGreenUpdatePolicy": {
+                "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
+            },
+            "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": alarm}]},
+        },
+    )
+    after = hosting.settled(name)
+    assert hosting.ask(name).startswith(served)
+    assert (after["EndpointConfigName"] == before, alarm in after.get("FailureReason", "")) == (
+        (True, True) if served == "old" else (False, False)
+    )
+
+
 def test_a_failed_update_keeps_the_old_configuration_in_service(hosting):
     good = hosting.config()
     name = hosting.create(good)

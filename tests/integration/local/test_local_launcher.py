@@ -19,6 +19,7 @@ from botocore.config import Config
 
 from kennel.errors import KennelError
 from kennel.local import launcher
+from local_roles import JOBS, make_role
 from waiting import gone, until
 
 
@@ -130,6 +131,7 @@ time.sleep(300)
     pid = int(starter.stdout.readline())
     aws = launcher.find(tmp_path)
     client(aws, "s3").create_bucket(Bucket="bucket")
+    make_role(client(aws, "iam"), "kennel", *JOBS, trusted=["sagemaker"])
     client(aws, "sagemaker").create_training_job(
         TrainingJobName="job",
         AlgorithmSpecification={"TrainingImage": "image", "TrainingInputMode": "File"},

@@ -31,6 +31,14 @@ def training(aws, script, **definition):
     return {"TrainingJobName": aws.name("job"), **aws.definition(script, **definition)}
 
 
+def test_an_object_s_body_is_text_to_the_states_that_follow(aws):
+    aws.s3.put_object(Bucket="bucket", Key="deployment.json", Body=b'{"Image": "it"}')
+    reading = {"Bucket": "bucket", "Key": "deployment.json"}
+    selector = {"Read.$": "States.StringToJson($.Body)"}
+    execution = ended(aws, begin(aws, "arn:aws:states:::aws-sdk:s3:getObject", reading, ResultSelector=selector))
+    assert json.loads(execution["output"]) == {"Read": {"Image": "it"}}
+
+
 def test_a_training_job_that_completes_answers_with_its_description(aws):
     parameters = training(aws, "say('loss=0.5'); model()", metrics=[("loss", r"loss=([0-9.]+)")])
     execution = ended(aws, begin(aws, TRAINING, parameters))

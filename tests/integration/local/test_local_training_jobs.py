@@ -234,7 +234,7 @@ def test_a_job_over_its_time_is_stopped(aws):
 
 def test_a_job_that_writes_more_than_its_volume_holds_is_stopped(aws):
     script = """
-with (base / "checkpoints/big").open("wb") as file:
+with (base / "code/big").open("wb") as file:
     os.posix_fallocate(file.fileno(), 0, 1100 << 20)
 time.sleep(300)
 """

@@ -43,6 +43,11 @@ def test_application_auto_scaling_can_be_called_by_its_name_in_step_functions(pl
     assert plain["autoscaling"]["status"] == "FAILED"
 
 
+def test_a_task_signs_with_the_role_of_its_state_machine(plain, patched):
+    assert patched["signer"].endswith(":user/signer")
+    assert not plain["signer"].endswith(":user/signer")
+
+
 def test_a_parameter_named_like_a_keyword_takes_a_path(plain, patched):
     assert patched["keyword"]["output"] == {"RoleArn": "it"}
     assert plain["keyword"]["output"] == {"RoleArn.$": "$.role"}
@@ -72,3 +77,32 @@ def test_s3_gives_its_notifications_to_us(plain, patched):
 def test_repositories_are_where_images_are(plain, patched):
     assert patched["repository"] == "127.0.0.1:5999/repo"
     assert plain["repository"].endswith(".amazonaws.com/repo")
+
+
+def test_an_instance_is_handed_to_us_with_its_user_data_and_role(plain, patched):
+    assert patched["instances"]["launched"] == [["#!/bin/sh", "arn:aws:iam::123456789012:role/role"]]
+    assert plain["instances"]["launched"] == []
+
+
+def test_a_repeated_client_token_starts_nothing(plain, patched):
+    assert patched["instances"]["same"]
+    assert not plain["instances"]["same"]
+
+
+def test_an_instance_is_what_its_launch_template_says(plain, patched):
+    wanted = {"profile": True, "tokens": "required", "in the subnet": True, "behavior": "terminate"}
+    assert {key: patched["instances"][key] for key in wanted} == wanted
+    assert plain["instances"]["profile"] is False
+    assert plain["instances"]["tokens"] == "optional"
+    assert plain["instances"]["in the subnet"] is False
+    assert plain["instances"]["behavior"] == "stop"
+
+
+def test_an_instance_is_terminated_when_what_runs_in_it_has_ended(plain, patched):
+    assert patched["instances"]["states"] == ["shutting-down", "shutting-down", "terminated"]
+    assert plain["instances"]["states"] == ["terminated", "terminated", "terminated"]
+
+
+def test_the_console_of_an_instance_is_its_own(plain, patched):
+    assert patched["instances"]["console"] == "what it printed"
+    assert plain["instances"]["console"].startswith("Linux version 2.6")

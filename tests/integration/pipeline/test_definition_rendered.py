@@ -28,6 +28,7 @@ def test_checked_in_definition_is_what_its_source_renders(tmp_path):
 def test_help_imports_nothing_heavy():
     script = (
         "import runpy, sys\n"
+        f"sys.path.insert(0, {str(ROOT / 'statemachine')!r})\n"  # as Python does for a script
         "sys.argv = ['run.py', '--help']\n"
         "try:\n"
         f"    runpy.run_path({str(ROOT / 'statemachine' / 'run.py')!r}, run_name='__main__')\n"

@@ -1,4 +1,4 @@
-"""Pushes and pinned references, against moto's ECR whose images and registry are ours: no engine is needed."""
+"""Pushes and pinned references, against an ECR whose images and registry are ours: no engine is needed."""
 
 import sys
 from collections.abc import Iterator
@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 from fake_push_engine import PushEngine
-from moto.ecr.models import ecr_backends
-from moto.server import ThreadedMotoServer
 
 import configurations
 import fake_registry
@@ -21,10 +19,11 @@ from kennel.pipeline.images import Image
 
 HADOLINT = Path(sys.executable).with_name("hadolint")
 ONE = f"sha256:{'1' * 64}"
+REPOSITORIES = ("k-serving", "kennel-training", "kennel-serving")
 
 
 class Ecr:
-    """moto's clients, but what is there and where the registry is, is given."""
+    """The local AWS's client, but what is there and where the registry is, is given."""
 
     def __init__(self, aws: Aws, registry: str) -> None:
         self.aws = aws
@@ -48,24 +47,20 @@ class Ecr:
         if image.get("imageDigest") in self.images.values():
             found = image["imageDigest"]
         if found is None:
-            return dict(self.aws.client("ecr").describe_images(repositoryName=repositoryName, imageIds=imageIds))
+            told = {"Error": {"Code": "ImageNotFoundException", "Message": "no such image"}}
+            raise self.aws.client("ecr").exceptions.ImageNotFoundException(told, "DescribeImages")
         return {"imageDetails": [{"imageDigest": found}]}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Aws]:
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield Aws(region="eu-west-1", endpoint_url=f"http://{host}:{port}")
-    moto.stop()
-
-
 @pytest.fixture
-def aws(server: Aws) -> Iterator[Ecr]:
+def aws(local_aws: Aws) -> Iterator[Ecr]:
+    ecr_of_test = local_aws.client("ecr")
+    for name in REPOSITORIES:
+        ecr_of_test.create_repository(repositoryName=name)
     with fake_registry.serving() as registry:
-        yield Ecr(server, registry.address)
-    ecr_backends.reset()
+        yield Ecr(local_aws, registry.address)
+    for name in REPOSITORIES:
+        ecr_of_test.delete_repository(repositoryName=name, force=True)
 
 
 @pytest.fixture
@@ -103,20 +98,12 @@ def test_image_is_built_tagged_and_sent_with_ecr_s_credentials(aws, root):
     assert (found.pinned, found.sent) == (f"{uri}@{ONE}", 30)
 
 
-def test_repository_is_made_with_tags_that_cannot_move_and_scans_and_encrypts(aws, root):
-    pushed(aws, PushEngine(digest=ONE), root)
-    (found,) = aws.describe_repositories(repositoryNames=["k-serving"])["repositories"]
-    assert found["imageTagMutability"] == "IMMUTABLE"
-    assert found["imageScanningConfiguration"] == {"scanOnPush": True}
-    assert found["encryptionConfiguration"]["encryptionType"] == "KMS"
-
-
-def test_repository_that_was_made_otherwise_is_mended(aws, root):
-    aws.create_repository(repositoryName="k-serving")
-    pushed(aws, PushEngine(digest=ONE), root)
-    (found,) = aws.describe_repositories(repositoryNames=["k-serving"])["repositories"]
-    assert found["imageTagMutability"] == "IMMUTABLE"
-    assert found["imageScanningConfiguration"] == {"scanOnPush": True}
+def test_repository_that_is_not_there_is_the_stack_s_to_make(aws, root):
+    engine = PushEngine(digest=ONE)
+    with pytest.raises(InvalidArguments, match="there is no repository elsewhere") as caught:
+        pushed(aws, engine, root, Image(part="serving", name="elsewhere", revision="r1"))
+    assert "run.py deploy" in str(caught.value)
+    assert engine.tags == []
 
 
 def test_tag_that_is_there_is_neither_built_nor_pushed_again(aws, root):
@@ -185,7 +172,7 @@ def test_password_is_not_in_the_words_of_a_login(aws):
 
 
 def test_plain_names_are_pinned_by_the_tag_of_the_source(aws):
-    uris = {name: ecr.ensure_repository(aws, name) for name in ("kennel-training", "kennel-serving")}
+    uris = {name: ecr.repository_uri(aws, name) for name in ("kennel-training", "kennel-serving")}
     aws.images = {("kennel-training", "t"): ONE, ("kennel-serving", "s"): ONE}
     parsed = config.parse(configurations.text(), where="")
     found = ecr.with_pinned(aws, parsed, tags={"training": "t", "serving": "s"})
@@ -194,7 +181,7 @@ def test_plain_names_are_pinned_by_the_tag_of_the_source(aws):
 
 
 def test_tag_in_our_registry_is_pinned_and_a_digest_is_checked(aws):
-    uri = ecr.ensure_repository(aws, "kennel-serving")
+    uri = ecr.repository_uri(aws, "kennel-serving")
     aws.images = {("kennel-serving", "s"): ONE}
     for given in (f"{uri}:s", "kennel-serving:s", f"{uri}@{ONE}"):
         assert ecr.pinned(aws, references.parse(given)) == f"{uri}@{ONE}"

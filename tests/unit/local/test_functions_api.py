@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from fake_role import FakeRole
 from kennel.local.function_code import FunctionVersion
 from kennel.local.function_queue import EventQueue, QueuedEvent
 from kennel.local.function_registry import AsyncSettings, parse_name
@@ -80,8 +81,7 @@ class Rig:
             registry=self.registry,
             endpoint_url="http://127.0.0.1:1",
             state_dir=path,
-            log=lambda *_: None,
-            deliver=lambda arn, record: self.delivered.append((arn, record)),
+            assume=lambda _version: FakeRole([], self.delivered),
             clock_factor=1000.0,
             workers=2,
             start=lambda version, _: FakeEnvironment(self, version),

@@ -30,7 +30,13 @@ class FakeFleet:
 
 def endpoints_with(fleet, tmp_path):
     endpoints = Endpoints(
-        arn=arns_of("us-east-1"), storage=None, logs=None, runtime=None, state_dir=tmp_path, tags=Tags()
+        arn=arns_of("us-east-1"),
+        storage=None,
+        roles=None,
+        runtime=None,
+        state_dir=tmp_path,
+        tags=Tags(),
+        cloudwatch=None,
     )
     variant = _Variant(name="v", weight=1.0, count=1, image="image", fleet=fleet)
     description = {"EndpointName": "e", "EndpointStatus": "InService"}

@@ -75,8 +75,8 @@ def test_a_taker_that_fails_gets_the_next_lines(tmp_path, caplog):
 
 
 class FakeLogs:
-    def __init__(self, refuse=()):
-        self.made, self.events, self.refuse = [], [], dict(refuse)
+    def __init__(self, refuse=(), groups=()):
+        self.made, self.events, self.refuse, self.groups = [], [], dict(refuse), set(groups)
 
     def _maybe(self, operation):
         if operation in self.refuse:
@@ -85,9 +85,12 @@ class FakeLogs:
     def create_log_group(self, *, logGroupName):
         self._maybe("group")
         self.made.append(logGroupName)
+        self.groups.add(logGroupName)
 
     def create_log_stream(self, *, logGroupName, logStreamName):
         self._maybe("stream")
+        if logGroupName not in self.groups:
+            raise ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "no"}}, "stream")
         self.made.append(f"{logGroupName}:{logStreamName}")
 
     def put_log_events(self, *, logGroupName, logStreamName, logEvents):
@@ -105,10 +108,18 @@ def test_group_and_stream_are_made_once():
     assert (logs.made, logs.events) == (["/g", "/g:s"], ["one", "two"])
 
 
-def test_a_group_that_exists_is_used():
-    logs = FakeLogs({"group": "ResourceAlreadyExistsException", "stream": "ResourceAlreadyExistsException"})
+def test_a_stream_that_exists_is_used():
+    logs = FakeLogs({"stream": "ResourceAlreadyExistsException"}, groups=["/g"])
     LogWriter(logs).write("/g", "s", ["one"])
     assert logs.events == ["one"]
+
+
+def test_who_may_make_no_group_writes_to_one_that_exists_and_to_no_other(caplog):
+    logs = FakeLogs({"group": "AccessDeniedException"}, groups=["/g"])
+    LogWriter(logs).write("/g", "s", ["one"])
+    LogWriter(logs).write("/other", "s", ["two"])
+    assert logs.events == ["one"]
+    assert "1 lines for /other s are lost" in caplog.text
 
 
 def test_empty_and_endless_lines_become_what_the_service_takes():

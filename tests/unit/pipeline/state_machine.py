@@ -64,17 +64,19 @@ def resolved(template: Any, data: dict[str, Any], context: dict[str, Any]) -> An
 def _value(expression: str, data: dict[str, Any], context: dict[str, Any]) -> Any:
     if not expression.startswith("States."):
         source, path = (context, expression[3:]) if expression.startswith("$$.") else (data, expression[2:])
-        for name in path.split("."):
+        for name in filter(None, path.split(".")):
             source = source[name]
         return source
     function, _, inside = expression.removesuffix(")").partition("(")
     arguments = [
         word[1:-1] if word.startswith("'") else _value(word, data, context)
-        for word in re.findall(r"'[^']*'|\${1,2}\.[\w.]+", inside)
+        for word in re.findall(r"'[^']*'|\${1,2}\.[\w.]+|\$", inside)
     ]
     match function:
         case "States.Format":
             return arguments[0].format(*arguments[1:])
         case "States.JsonMerge":
             return arguments[0] | arguments[1]
+        case "States.JsonToString":
+            return json.dumps(arguments[0])
     raise AssertionError(f"{function} is not known here")

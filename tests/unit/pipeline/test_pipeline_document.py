@@ -9,9 +9,9 @@ import state_machine
 
 import configurations
 from kennel import config
-from kennel.local.constraints import violations
+from kennel.constraints import violations
 from kennel.pipeline import document
-from kennel.pipeline.resources import Names, Resources
+from kennel.pipeline.resources import imagined
 
 GOLDENS = Path(__file__).parents[2] / "goldens"
 CONTEXT = {"Execution": {"Name": "golden-20260101-120000"}, "State": {"RetryCount": 0}}
@@ -19,27 +19,21 @@ LATER: dict[str, Any] = {
     "TuningJob": {"BestTrainingJob": {"TunedHyperParameters": {"learning_rate": '"0.01"', "batch_size": '"32"'}}},
     "PreviousEndpoint": {"EndpointConfigName": "golden-20251231-120000"},
     "FunctionVersion": {"Version": "7"},
+    "Deployment": {"Name": "golden-20260101-120000"},
+    "Pushed": {"Bucket": "bucket"},
     "Failure": {"Error": "States.TaskFailed", "Cause": "why"},
 }
 """What states add to the input on the way."""
 
 
-def resources(name: str) -> Resources:
-    names = Names(name=name, account="123456789012", region="us-east-1")
-    return Resources(
-        names=names,
-        kms_key_arn=names.arn("kms", "key/00000000-0000-0000-0000-000000000000"),
-        subnets=("subnet-0000000000000000a", "subnet-0000000000000000b"),
-        security_groups=("sg-00000000000000000",),
-        topic_arn=names.arn("sns", f"{name}-failures"),
-        state_machine_arn=names.arn("states", f"stateMachine:{name}-pipeline"),
-    )
-
-
 def built(text: str, *, pretrained_uri: str = "") -> dict[str, Any]:
     parsed = config.parse(text, where="some.toml")
     return document.execution_input(
-        parsed, resources(parsed.name), data_uri="s3://bucket/data/1", pretrained_uri=pretrained_uri
+        parsed,
+        imagined(parsed.name, parsed.region),
+        execution="golden-20260101-120000",
+        data_uri="s3://bucket/data/1",
+        pretrained_uri=pretrained_uri,
     )
 
 
@@ -55,7 +49,7 @@ def rolled_out(text: str) -> dict[str, Any]:
     parsed = config.parse(text, where="some.toml")
     image = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/kennel-serving@sha256:{'0' * 64}"
     model = "s3://golden-123456789012-us-east-1/models/given/1/model.tar.gz"
-    return document.rollout_input(parsed, resources(parsed.name), image=image, model_uri=model)
+    return document.rollout_input(parsed, imagined(parsed.name, parsed.region), image=image, model_uri=model)
 
 
 def test_input_of_a_rollout_is_the_golden_one(request):
@@ -128,3 +122,23 @@ def test_every_path_that_the_definition_reads_is_in_the_input():
     for name in ("Tuning", "Training", "Quality", "Network", "Model", "Endpoint", "Scaling", "Function", "Uploads"):
         assert found[name]
         assert f"$.{name}." in json.dumps(state_machine.definition())
+
+
+def test_volume_has_the_stack_s_key_unless_the_hardware_encrypts_it():
+    text = configurations.text({"tuning.instance_type": "ml.g4dn.xlarge", "training.instance_type": "ml.p3.2xlarge"})
+    found = built(text)
+    assert found["Tuning"]["VolumeEncryption"] == {}, "SageMaker refuses a key for disks that it has encrypted"
+    assert found["Training"]["VolumeEncryption"] == {"VolumeKmsKeyId": found["Network"]["KmsKeyId"]}
+
+
+def test_spot_training_says_how_long_it_may_wait_and_other_training_does_not():
+    spot = built(configurations.text({"training.spot": True, "training.max_wait_seconds": 5000}))["Training"]
+    assert (spot["Spot"], spot["StoppingCondition"]["MaxWaitTimeInSeconds"]) == (True, 5000)
+    plain = built(configurations.text())["Training"]
+    assert plain["Spot"] is False
+    assert plain["StoppingCondition"].keys() == {"MaxRuntimeInSeconds"}
+
+
+def test_a_deployment_rolls_back_on_the_alarms_of_the_stack():
+    rollback = built(configurations.text())["Endpoint"]["DeploymentConfig"]["AutoRollbackConfiguration"]
+    assert [alarm["AlarmName"] for alarm in rollback["Alarms"]] == ["kennel-endpoint-5xx", "kennel-endpoint-latency"]

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Callable
 from typing import Any
 
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
 from moto.core.config import default_user_config
+from moto.settings import moto_server_port
 from moto.stepfunctions.parser.asl.component.common.payload.payloadvalue.payloadbinding.payload_binding import (
     PayloadBindingStringExpressionSimple,
 )
@@ -25,17 +32,21 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
     state_task_service_for,
 )
 from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
-from moto.stepfunctions.parser.asl.utils import json_path
+from moto.stepfunctions.parser.asl.utils import boto_client, json_path
 from moto.stepfunctions.parser.asl.utils.encoding import to_json_str
 
+from kennel.local.iam.sessions import Credentials
 from kennel.local.states import SageMakerTask
+from kennel.local.wire import ServiceError
 
 _INDEFINITE = re.compile(r"\*|\.\.|\[\?|\[[^\]'\"]*[:,]")
 """Wildcards, descent, filters, slices and unions: what lets a JSONPath match more than one value."""
 
 
-def apply() -> None:
-    """Change moto in this process."""
+def apply(credentials: Callable[[str], Credentials]) -> None:
+    """Change moto in this process. `credentials(role_arn)` are what a state machine with that role signs with."""
+    _act_with_roles(credentials)
+
     # moto only stores state machines unless it is asked to run them
     default_user_config["stepfunctions"] = {"execute_state_machine": True}
 
@@ -79,6 +90,50 @@ def apply() -> None:
 
     def eval_as_json(task: Any, env: Any, *arguments: Any, **keywords: Any) -> None:
         eval_sdk_task(task, env, *arguments, **keywords)
-        env.stack.append(json.loads(to_json_str(env.stack.pop())))
+        answer = {
+            name: value.read().decode() if isinstance(value, StreamingBody) else value
+            for name, value in env.stack.pop().items()
+        }
+        env.stack.append(json.loads(to_json_str(answer)))
 
     StateTaskServiceAwsSdk._eval_service_task = eval_as_json
+
+
+def _act_with_roles(credentials: Callable[[str], Credentials]) -> None:
+    """Make every client of a Task sign as the state machine's role; moto's all sign with the same fixed key."""
+
+    def client_for(region: str, service: str, state_credentials: Any = None) -> Any:
+        try:
+            signing = credentials(state_credentials.role_arn)
+        except ServiceError as error:
+            raise ClientError({"Error": _NOT_ASSUMED, "ResponseMetadata": _FORBIDDEN}, "AssumeRole") from error
+        return boto3.client(
+            service,
+            endpoint_url=f"http://localhost:{moto_server_port()}",
+            region_name=region,
+            aws_access_key_id=signing.access_key_id,
+            aws_secret_access_key=signing.secret_access_key,
+            aws_session_token=signing.session_token,
+            config=Config(
+                parameter_validation=False,  # the service refuses what is wrong, and a Catch sees its error
+                retries={"total_max_attempts": 1},
+                connect_timeout=_FOR_EVER,
+                read_timeout=_FOR_EVER,
+            ),
+        )
+
+    stock = boto_client.boto_client_for
+    for name, module in list(sys.modules.items()):  # each imported it by name
+        if name.startswith("moto.stepfunctions.") and getattr(module, "boto_client_for", None) is stock:
+            module.boto_client_for = client_for  # type: ignore[attr-defined]
+
+
+_FOR_EVER = 99_999_999
+"""Seconds: the state's own timeout ends a call."""
+
+_FORBIDDEN = {"HTTPStatusCode": 403, "RequestId": "none"}
+_NOT_ASSUMED = {
+    "Code": "AccessDeniedException",
+    "Message": "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to "
+    "assume the provided role.",
+}

@@ -13,15 +13,20 @@ import logging
 import random
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kennel import archive, contract, errors
+from kennel.local.iam import containers
+from kennel.local.iam.roles import Denial, Roles
 from kennel.local.logs import LogWriter
 from kennel.local.runtimes.runtime import Process, Runtime
+from kennel.local.sagemaker import model_role
+from kennel.local.sagemaker.alarms import alarmed
 from kennel.local.sagemaker.arns import Arn
 from kennel.local.sagemaker.fleet import Answer, Fleet, StartFailed
 from kennel.local.sagemaker.listing import listed
@@ -57,12 +62,22 @@ class Endpoints:
     """Everything of SageMaker hosting, of one account and region."""
 
     def __init__(
-        self, *, arn: Arn, storage: Storage, logs: LogWriter, runtime: Runtime, state_dir: Path, tags: Tags
+        self,
+        *,
+        arn: Arn,
+        storage: Storage,
+        roles: Roles,
+        runtime: Runtime,
+        state_dir: Path,
+        tags: Tags,
+        cloudwatch: Callable[[], Any],
     ) -> None:
+        """`cloudwatch` makes a client of the account's owner, where a deployment has alarms."""
+        self._cloudwatch = cloudwatch
         self._arn = arn
         self._tags = tags
         self._storage = storage
-        self._logs = logs
+        self._roles = roles
         self._runtime = runtime
         self._state_dir = state_dir
         self._models: dict[str, dict[str, Any]] = {}
@@ -102,7 +117,10 @@ class Endpoints:
             raise ServiceError(
                 "ValidationException", "the local AWS serves models of one container with Image and ModelDataUrl"
             )
+        if not request.get("ExecutionRoleArn"):
+            raise ServiceError("ValidationException", "A model of one container needs an ExecutionRoleArn here")
         self._storage.keys(container["ModelDataUrl"])
+        model_role.assume(self._roles, request, container, arn=self._arn("model", request["ModelName"]))
         return self._create(self._models, request | {"PrimaryContainer": container}, "Model", "model")
 
     def create_config(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +203,7 @@ class Endpoints:
             endpoint.description.pop("FailureReason", None)
             if deployment:
                 endpoint.description["LastDeploymentConfig"] = deployment
-            self._deploy(endpoint, config)
+            self._deploy(endpoint, config, deployment)
         return {"EndpointArn": endpoint.description["EndpointArn"]}
 
     def delete_endpoint(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -257,6 +275,12 @@ class Endpoints:
             "InvokedProductionVariant": variant.name,
         }
 
+    def config_name(self, name: str) -> str:
+        """The name of an endpoint's configuration; empty if there is no such endpoint."""
+        with self._lock:
+            endpoint = self._endpoints.get(name)
+            return str(endpoint.description["EndpointConfigName"]) if endpoint else ""
+
     def addresses(self) -> dict[str, list[str]]:
         """Endpoint name → the URLs of its instances on this machine (AWS has no such call)."""
         with self._lock:
@@ -294,13 +318,18 @@ class Endpoints:
 
     # --- the work ---------------------------------------------------------------------------
 
-    def _deploy(self, endpoint: _Endpoint, config: dict[str, Any]) -> None:
+    def _deploy(
+        self, endpoint: _Endpoint, config: dict[str, Any], deployment: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         endpoint.thread = threading.Thread(
-            target=self._replace, args=(endpoint, config), name=endpoint.description["EndpointName"], daemon=True
+            target=self._replace,
+            args=(endpoint, config, deployment),
+            name=endpoint.description["EndpointName"],
+            daemon=True,
         )
         endpoint.thread.start()
 
-    def _replace(self, endpoint: _Endpoint, config: dict[str, Any]) -> None:
+    def _replace(self, endpoint: _Endpoint, config: dict[str, Any], deployment: Mapping[str, Any]) -> None:
         """Start what `config` asks for beside what runs; then swap them, or give up the new."""
         started: list[_Variant] = []
         reason = ""
@@ -312,11 +341,14 @@ class Endpoints:
                 reason = f"The primary container for production variant {asked['VariantName']} {failure}"
             except (ServiceError, errors.KennelError) as error:
                 reason = str(error)
+            except Denial as denial:
+                reason = f"AccessDenied: {denial}"
             except Exception as error:  # whatever happened, the endpoint must leave its transition with a reason
                 LOG.exception("endpoint %s", endpoint.description["EndpointName"])
                 reason = f"InternalServerError: {type(error).__name__}: {error}"
             if reason:
                 break
+        reason = reason or alarmed(self._cloudwatch, deployment)
         with self._lock:
             leaving = started if reason or endpoint.gone.is_set() else endpoint.variants
             changed: dict[str, Any] = {"LastModifiedTime": datetime.now(UTC)}
@@ -333,16 +365,19 @@ class Endpoints:
         name = endpoint.description["EndpointName"]
         model = _named(self._models, asked, "Model")
         container = model["PrimaryContainer"]
+        role = model_role.assume(self._roles, model, container, arn=model["ModelArn"])
+        role.check(containers.of_model(self._roles, model, group=_log_group(name)))
+        logs = LogWriter(role.client("logs"))
         folder = self._state_dir / name / f"{deployment}-{asked['VariantName']}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         packed = folder / "model.tar.gz"
-        self._storage.fetch_object(container["ModelDataUrl"], packed)
+        self._storage.acting_with(role).fetch_object(container["ModelDataUrl"], packed)
         archive.unpack(packed, folder / "model")
         stream = f"{asked['VariantName']}/{deployment}"
 
         def write(instance: int, lines: list[str]) -> None:
-            self._logs.write(_log_group(name), f"{stream}-{instance}", lines)
+            logs.write(_log_group(name), f"{stream}-{instance}", lines)
 
         def begin(log: Path) -> tuple[Process, Callable[[], str]]:
             return self._runtime.start_instance(

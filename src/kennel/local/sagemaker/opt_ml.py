@@ -13,7 +13,10 @@ from pathlib import Path, PurePosixPath
 CHANNELS = "input/data"
 """A folder per channel lies here."""
 
-_FOLDERS = ("input/config", CHANNELS, "model", "checkpoints", "output/data", "code")
+CHECKPOINTS = "checkpoints"
+"""Only jobs with a CheckpointConfig have it: that is how a script learns that what it writes there is kept."""
+
+_FOLDERS = ("input/config", CHANNELS, "model", "output/data", "code")
 
 
 def write(
@@ -25,9 +28,10 @@ def write(
     instance_type: str,
     hyperparameters: Mapping[str, str],
     channels: Mapping[str, str],
+    checkpoints: bool,
 ) -> None:
     """Make the folders and the configuration files. `channels` are names and their S3DistributionType."""
-    for name in _FOLDERS:
+    for name in (*_FOLDERS, CHECKPOINTS) if checkpoints else _FOLDERS:
         (base / name).mkdir(parents=True, exist_ok=True)
     configuration = {
         "hyperparameters": dict(hyperparameters),

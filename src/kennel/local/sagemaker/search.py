@@ -108,4 +108,4 @@ def _logarithmic(item: dict[str, Any], low: float) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, float) else str(value)
+    return repr(float(value)) if isinstance(value, float) else str(value)  # numpy's floats are floats, and say more

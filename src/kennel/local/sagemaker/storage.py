@@ -11,41 +11,59 @@ import os
 import shutil
 import threading
 import uuid
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError
 
+from kennel.local.iam.roles import Acting
 from kennel.local.wire import ServiceError
 
 _PARALLEL = 4
 
 
 class Storage:
-    """S3 as jobs see it. `s3` is a boto3 client, `cache` a folder that is ours alone."""
+    """S3 as jobs see it. `s3` is a boto3 client, `cache` a folder that is ours alone.
 
-    def __init__(self, *, s3: Any, cache: Path) -> None:
+    `may_read(bucket, keys)` raises where whoever acts may not read; it is asked for what is in the cache already.
+    """
+
+    def __init__(
+        self,
+        *,
+        s3: Any,
+        cache: Path,
+        downloading: threading.Lock | None = None,
+        may_read: Callable[[str, Iterable[str]], None] = lambda _bucket, _keys: None,
+    ) -> None:
         self._s3 = s3
         self._cache = cache
-        self._downloading = threading.Lock()
+        self._downloading = downloading or threading.Lock()
+        self._may_read = may_read
+
+    def acting_with(self, role: Acting) -> Storage:
+        """The same, as a role sees it."""
+        return Storage(s3=role.client("s3"), cache=self._cache, downloading=self._downloading, may_read=role.may_read)
 
     def keys(self, uri: str) -> dict[str, str]:
         """Key → ETag of every object below `uri`. Raises ServiceError if there is none."""
+        if not (objects := self.find(uri)):
+            raise ServiceError("ValidationException", f"No S3 objects found under S3 URL {uri}")
+        return objects
+
+    def find(self, uri: str) -> dict[str, str]:
+        """Key → ETag of every object below `uri`, which may be none. Raises ServiceError if S3 refuses to tell."""
         bucket, prefix = split_uri(uri)
         found: dict[str, str] = {}
         try:
             for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 found.update({item["Key"]: item["ETag"] for item in page.get("Contents", [])})
         except ClientError as error:
-            raise ServiceError(
-                "ValidationException", f"S3 refuses {uri}: {error.response['Error']['Message']}"
-            ) from error
-        objects = {key: etag for key, etag in found.items() if not key.endswith("/")}
-        if not objects:
-            raise ServiceError("ValidationException", f"No S3 objects found under S3 URL {uri}")
-        return objects
+            raise ServiceError("ValidationException", f"S3 refuses to list {uri}: {_said(error)}") from error
+        return {key: etag for key, etag in found.items() if not key.endswith("/")}
 
     def fetch_prefix(self, uri: str, *, shard: int = 0, shards: int = 1) -> Path:
         """A folder with every object below `uri`, or every `shards`-th of them from number `shard` on."""
@@ -54,7 +72,9 @@ class Storage:
         digest = hashlib.sha256(repr((bucket, prefix, sorted(chosen.items()))).encode()).hexdigest()
         folder = self._cache / digest
         with self._downloading:
-            if not folder.exists():
+            if folder.exists():
+                self._may_read(bucket, chosen)
+            else:
                 partial = self._cache / f"{digest}.{uuid.uuid4().hex}"
                 partial.mkdir()  # a shard may be empty
 
@@ -69,6 +89,11 @@ class Storage:
                     with ThreadPoolExecutor(_PARALLEL) as pool:
                         list(pool.map(fetch, chosen))
                     partial.rename(folder)
+                except ClientError as error:
+                    shutil.rmtree(partial, ignore_errors=True)
+                    raise ServiceError(
+                        "ValidationException", f"Data download failed: S3 refuses {uri}: {_said(error)}"
+                    ) from error
                 except BaseException:
                     shutil.rmtree(partial, ignore_errors=True)
                     raise
@@ -78,19 +103,44 @@ class Storage:
         """Download one object to the file `target`."""
         bucket, key = split_uri(uri)
         try:
-            self._s3.download_file(bucket, key, str(target))
+            body = self._s3.get_object(Bucket=bucket, Key=key)["Body"]
+            with target.open("wb") as file:
+                shutil.copyfileobj(body, file)
         except ClientError as error:
-            raise ServiceError(
-                "ValidationException", f"Could not find model data at {uri}: {error.response['Error']['Message']}"
-            ) from error
+            raise ServiceError("ValidationException", f"Could not find model data at {uri}: {_said(error)}") from error
 
-    def put_file(self, source: Path, uri: str) -> None:
-        """Upload the file `source` to the object `uri`. Raises ServiceError if S3 refuses it."""
+    def put_stream(self, source: BinaryIO, uri: str) -> None:
+        """Upload what `source` holds from where it stands to the object `uri`. Raises ServiceError if S3 refuses it."""
         bucket, key = split_uri(uri)
         try:
-            self._s3.upload_file(str(source), bucket, key)
+            self._s3.upload_fileobj(source, bucket, key)
         except (ClientError, S3UploadFailedError) as error:
             raise ServiceError("ValidationException", f"Could not write {uri}: {error}") from error
+
+    def delete_object(self, uri: str) -> None:
+        """Delete the object `uri`, which need not exist. Raises ServiceError if S3 refuses it."""
+        bucket, key = split_uri(uri)
+        try:
+            self._s3.delete_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            raise ServiceError("ValidationException", f"Could not delete {uri}: {_said(error)}") from error
+
+    def put_file(self, source: Path, uri: str, *, kms_key: str = "") -> None:
+        """Upload the file `source` to the object `uri`, encrypted with `kms_key` if there is one.
+
+        Raises ServiceError if S3 refuses it.
+        """
+        bucket, key = split_uri(uri)
+        encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+        try:
+            self._s3.upload_file(str(source), bucket, key, ExtraArgs=encryption)
+        except (ClientError, S3UploadFailedError) as error:
+            raise ServiceError("ValidationException", f"Could not write {uri}: {error}") from error
+
+
+def _said(error: ClientError) -> str:
+    """What S3 said, its code first: of a denial, the whole reason."""
+    return f"{error.response['Error']['Code']}: {error.response['Error']['Message']}"
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -22,19 +22,23 @@ from pathlib import Path
 from typing import Any
 
 from kennel import archive, contract, errors
+from kennel.local.iam import containers, sagemaker
+from kennel.local.iam.roles import Denial, Roles
 from kennel.local.logs import LogWriter, Tail
 from kennel.local.runtimes.runtime import Hosts, Process, Runtime
 from kennel.local.runtimes.sizes import shown
-from kennel.local.sagemaker import opt_ml
+from kennel.local.sagemaker import checkpoints, opt_ml
 from kennel.local.sagemaker.arns import Arn
 from kennel.local.sagemaker.job_log import LAST_LINES, compiled, failure_reason, metrics
 from kennel.local.sagemaker.listing import listed
+from kennel.local.sagemaker.spot import limits
 from kennel.local.sagemaker.storage import Storage, merge_links, split_uri
 from kennel.local.sagemaker.tags import Tags
 from kennel.local.wire import Operation, ServiceError, not_found
 
 LOG = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+_SESSION = "SageMaker"
 _POLL_SECONDS = 0.1
 _MEASURE_SECONDS = 2.0
 """Between two looks at how much a job has written: a host's disk is this machine's, and has no quota."""
@@ -69,7 +73,18 @@ class _Job:
     remark: str = ""
     """What is to be said of a job that did not fail."""
 
+    storage: Storage = field(init=False)
+    """S3, as its role sees it."""
+
+    logs: LogWriter = field(init=False)
+    """CloudWatch Logs, written with its role."""
+
+    created: float = field(default_factory=time.monotonic)
+    trained: float = 0.0
+    """Seconds for which its hosts ran, in all attempts before this one."""
+
     stop: threading.Event = field(default_factory=threading.Event)
+    interrupted: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
 
@@ -82,12 +97,12 @@ class TrainingJobs:
     """The training jobs of one account and region."""
 
     def __init__(
-        self, *, arn: Arn, storage: Storage, logs: LogWriter, runtime: Runtime, state_dir: Path, tags: Tags
+        self, *, arn: Arn, storage: Storage, roles: Roles, runtime: Runtime, state_dir: Path, tags: Tags
     ) -> None:
         self._arn = arn
         self._tags = tags
         self._storage = storage
-        self._logs = logs
+        self._roles = roles
         self._runtime = runtime
         self._state_dir = state_dir
         self._jobs: dict[str, _Job] = {}
@@ -156,6 +171,12 @@ class TrainingJobs:
             )
         if "StoppingCondition" not in request:
             raise ServiceError("ValidationException", "StoppingCondition is missing")
+        limits(request)
+        if "CheckpointConfig" in request:
+            checkpoints.check(request["CheckpointConfig"])
+        # a trial's name is not known yet
+        arn = self._arn("training-job", request.get("TrainingJobName", "trial"))
+        self._roles.assume(request["RoleArn"], service=sagemaker.SERVICE, name=_SESSION, source_arn=arn)
         split_uri(request["OutputDataConfig"]["S3OutputPath"])
         names = [channel["ChannelName"] for channel in request.get("InputDataConfig", [])]
         if twice := {name for name in names if names.count(name) > 1 or name in (".", "..")}:
@@ -193,6 +214,19 @@ class TrainingJobs:
             job.stop.set()
         return {}
 
+    def interrupt(self, name: str) -> None:
+        """Take the instances of a spot job away, as EC2 does; it starts again on others. This is no API of AWS.
+
+        The hosts get SIGTERM and 120 s; what their checkpoints are then is what the next ones find. Raises
+        ServiceError unless the job is training on spot instances.
+        """
+        with self._lock:
+            job = self._job(name)
+            secondary = job.description["SecondaryStatus"]
+            if not job.description.get("EnableManagedSpotTraining") or secondary != "Training":
+                raise ServiceError("ValidationException", f"{name} has no spot instances to lose: it is {secondary}")
+            job.interrupted.set()
+
     def close(self) -> None:
         """Stop every job and wait for it."""
         with self._lock:
@@ -221,19 +255,21 @@ class TrainingJobs:
         folder = self._state_dir / job.description["TrainingJobName"]
         secondary, reason = "Failed", ""
         try:
-            self._enter(job, "Downloading")
-            with contextlib.closing(self._hosts(job)) as hosts:
-                self._prepare(job, folder, hosts)
-                self._enter(job, "Training")
-                job.description["TrainingStartTime"] = datetime.now(UTC)
-                ended = self._train(job, folder, hosts)
+            ended, bases = self._attempt(job, folder)
+            while ended == "Interrupted":
+                self._enter(job, "Interrupted")
+                job.interrupted.clear()
+                self._enter(job, "Starting")
+                ended, bases = self._attempt(job, folder)
             self._enter(job, "Uploading")
-            self._upload(job, [folder / host for host in hosts.names], needs_model=ended == "Completed")
+            self._upload(job, bases, needs_model=ended == "Completed")
             secondary, reason = ended, job.remark
         except _Failed as failure:
             reason = str(failure)
         except ServiceError as error:
             reason = f"ClientError: {error.message}"
+        except Denial as denial:
+            reason = f"ClientError: AccessDenied: {denial}"
         except errors.Unavailable as error:
             reason = f"InternalServerError: {error}"
         except errors.KennelError as error:
@@ -254,6 +290,22 @@ class TrainingJobs:
             self._enter(job, secondary, **final, TrainingJobStatus=status)
             job.ended.set()
 
+    def _attempt(self, job: _Job, folder: Path) -> tuple[str, list[Path]]:
+        """Train on hosts of its own until they end; return the secondary status, and each host's /opt/ml."""
+        self._enter(job, "Downloading")
+        self._assume(job)
+        kept = job.description.get("CheckpointConfig")
+        with contextlib.closing(self._hosts(job)) as hosts:
+            self._prepare(job, folder, hosts)
+            bases = [folder / host for host in hosts.names]
+            with checkpoints.kept_in_s3(job.storage, kept["S3Uri"], bases) if kept else contextlib.nullcontext():
+                self._enter(job, "Training")
+                job.description.setdefault("TrainingStartTime", datetime.now(UTC))
+                began = time.monotonic()
+                ended = self._train(job, folder, hosts)
+                job.trained += time.monotonic() - began
+        return ended, bases
+
     def _enter(self, job: _Job, secondary: str, **further: Any) -> None:
         now = datetime.now(UTC)
         transitions = [*job.description["SecondaryStatusTransitions"], {"Status": secondary, "StartTime": now}]
@@ -264,6 +316,19 @@ class TrainingJobs:
             "LastModifiedTime": now,
             **further,
         }
+
+    def _assume(self, job: _Job) -> None:
+        """Act with the job's role, which must be allowed what its container needs. Raises ServiceError or Denial."""
+        description = job.description
+        role = self._roles.assume(
+            description["RoleArn"],
+            service=sagemaker.SERVICE,
+            name=_SESSION,
+            source_arn=description["TrainingJobArn"],
+        )
+        role.check(containers.of_training_job(self._roles, description, group=LOG_GROUP))
+        job.storage = self._storage.acting_with(role)
+        job.logs = LogWriter(role.client("logs"))
 
     def _hosts(self, job: _Job) -> Hosts:
         resources = job.description["ResourceConfig"]
@@ -293,11 +358,12 @@ class TrainingJobs:
                     channel["ChannelName"]: _s3_source(channel).get("S3DataDistributionType", "FullyReplicated")
                     for channel in channels
                 },
+                checkpoints="CheckpointConfig" in description,
             )
             for channel in channels:
                 source = _s3_source(channel)
                 sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
-                data = self._storage.fetch_prefix(
+                data = job.storage.fetch_prefix(
                     source["S3Uri"], shard=rank if sharded else 0, shards=len(hosts.names) if sharded else 1
                 )
                 merge_links(data, base / opt_ml.CHANNELS / channel["ChannelName"])
@@ -348,18 +414,20 @@ class TrainingJobs:
         """
         volume = job.description["ResourceConfig"].get("VolumeSizeInGB", 0)
         measured = time.monotonic()
-        limit = job.description["StoppingCondition"].get("MaxRuntimeInSeconds", 86_400)
-        deadline = time.monotonic() + limit
+        allowed, began = limits(job.description), time.monotonic()
         while True:
             statuses = [process.poll() for process in processes]
             if job.stop.is_set():
                 return "Stopped", None
-            if bad := [index for index, status in enumerate(statuses) if status]:
-                return "Failed", bad[0]
             if all(status == 0 for status in statuses):
                 return "Completed", None
-            if time.monotonic() > deadline:
-                return "MaxRuntimeExceeded", None
+            if job.interrupted.is_set():
+                return "Interrupted", None
+            if bad := [index for index, status in enumerate(statuses) if status]:
+                return "Failed", bad[0]
+            now = time.monotonic()
+            if exceeded := allowed.exceeded(trained=job.trained + now - began, waited=now - job.created):
+                return exceeded, None
             if volume and time.monotonic() > measured + _MEASURE_SECONDS:
                 for number, base in enumerate(bases, start=1):
                     if (written := _written(base)) > volume * 1024**3:
@@ -381,13 +449,14 @@ class TrainingJobs:
                     kept = {metric["MetricName"]: metric for metric in job.description["FinalMetricDataList"]}
                     kept |= {k: {"MetricName": k, "Value": v, "Timestamp": now} for k, v in found.items()}
                     job.description["FinalMetricDataList"] = [kept[name] for name in patterns if name in kept]
-            self._logs.write(LOG_GROUP, stream, lines)
+            job.logs.write(LOG_GROUP, stream, lines)
 
         return take
 
     def _upload(self, job: _Job, bases: list[Path], *, needs_model: bool) -> None:
         """Pack what the hosts left and put it to S3; of a stopped job, whatever there is, as SageMaker does."""
         output = job.description["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+        key = job.description["OutputDataConfig"].get("KmsKeyId", "")
         prefix = f"{output}/{job.description['TrainingJobName']}/output"
         merged = bases[0].parent / "model"
         merged.mkdir(exist_ok=True)
@@ -407,7 +476,7 @@ class TrainingJobs:
             if source.exists() and any(source.iterdir()):
                 packed = bases[0].parent / file
                 archive.pack(source, packed)
-                self._storage.put_file(packed, f"{prefix}/{file}")
+                job.storage.put_file(packed, f"{prefix}/{file}", kms_key=key)
                 if source == merged:
                     job.description["ModelArtifacts"] = {"S3ModelArtifacts": f"{prefix}/{file}"}
 

@@ -273,6 +273,8 @@ class TuningJobs:
         }
         request = {key: definition[key] for key in _TRIAL_KEYS if key in definition}
         request |= {"TrainingJobName": name, "HyperParameters": hyperparameters, "Tags": job.tags}
+        if checkpoints := definition.get("CheckpointConfig"):  # trials must not go on from one another
+            request["CheckpointConfig"] = checkpoints | {"S3Uri": f"{checkpoints['S3Uri'].rstrip('/')}/{name}"}
         self._training_jobs.create(request, tuning_job_arn=job.description["HyperParameterTuningJobArn"])
         job.trials.append((name, proposal))
         return name

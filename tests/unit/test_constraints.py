@@ -4,7 +4,7 @@ import pytest
 from botocore.model import DenormalizedStructureBuilder, ShapeResolver
 from moto.core.utils import get_service_model
 
-from kennel.local.constraints import _PYTHON_TYPES, violations
+from kennel.constraints import _PYTHON_TYPES, located_violations, violations
 
 SHAPES = {
     "Request": {
@@ -121,3 +121,10 @@ def test_every_type_of_the_services_that_are_ours_is_known(service):
     model = get_service_model(service)
     kinds = {model.shape_for(name).type_name for name in model.shape_names}
     assert kinds <= _PYTHON_TYPES.keys()
+
+
+def test_a_violation_knows_its_place_its_value_and_what_would_be_allowed():
+    (found,) = located_violations(SHAPE, {"Name": "ab", "Color": "Blue"})
+    assert (found.path, found.value, found.allowed) == ("color", "Blue", ("Red", "Green"))
+    (missing,) = located_violations(SHAPE, {"Name": "ab", "Items": [{}]})
+    assert (missing.path, missing.value, missing.allowed) == ("items.1.member.key", None, ())
