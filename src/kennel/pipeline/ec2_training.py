@@ -6,19 +6,23 @@ Knows nothing of arguments, nor of where the AWS came from.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
 
 from kennel import contract, references
 from kennel.errors import InvalidArguments, PipelineFailed
-from kennel.pipeline import ec2_request
+from kennel.pipeline import display, ec2_request
 from kennel.pipeline.aws import Aws
 from kennel.pipeline.ec2_request import Ec2Job
 from kennel.pipeline.events import Event, JobEnded, JobStarted
+from kennel.pipeline.execution import called
 from kennel.pipeline.watch import told
 
 POLL_SECONDS = 5.0
@@ -83,6 +87,28 @@ def run(
         terminate(aws, instance_id, say=say)
         raise
     return following.result(seconds=clock() - began)
+
+
+def follow(
+    aws: Aws, job: Ec2Job, *, script: str, folder: Path, console: Console, now: Callable[[], datetime]
+) -> Ec2Result:
+    """`run`, shown to somebody who watches. Raises PipelineFailed, too, where AWS refuses a call."""
+    shown = display.Display(console, now=now)
+    folder.mkdir(parents=True, exist_ok=True)
+    with shown.live():
+        result: Ec2Result = called(
+            lambda: run(
+                aws,
+                job,
+                script=script,
+                folder=folder,
+                show=shown.show,
+                say=lambda what: display.line(console, what),
+                sleep=time.sleep,
+                clock=time.monotonic,
+            )
+        )
+    return result
 
 
 def launch(aws: Aws, job: Ec2Job, *, script: str) -> str:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kennel.pipeline.expressions import Scope, put, resolve, value_of
+from kennel.pipeline.plans.expressions import Scope, put, resolve, value_of
 
 DATA = {
     "Name": "a",

@@ -8,8 +8,8 @@ import pytest
 import configurations
 from kennel import config
 from kennel.errors import InvalidArguments
-from kennel.pipeline import plan, prices
-from kennel.pipeline.costs import Standing
+from kennel.pipeline.plans import plan, prices
+from kennel.pipeline.plans.costs import Standing
 from kennel.pipeline.resources import imagined
 
 DEFINITION = json.loads((configurations.ROOT / "statemachine" / "pipeline.asl.json").read_text())

@@ -9,8 +9,8 @@ from rich.console import Console
 
 import configurations
 from kennel import config
-from kennel.pipeline import plan, plan_display, prices
-from kennel.pipeline.costs import Standing
+from kennel.pipeline.plans import display, plan, prices
+from kennel.pipeline.plans.costs import Standing
 from kennel.pipeline.resources import imagined
 
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -33,7 +33,7 @@ def shown(changes: dict[str, Any] | None = None, rows: Any = ()) -> list[str]:
     standing = Standing(interface_endpoints=6, kms_keys=1, alarms=5)
     planned = plan.make(parsed, DEFINITION, imagined(parsed.name, parsed.region), PRICES, standing)
     console = Console(file=io.StringIO(), width=80, color_system=None)
-    plan_display.show(console, planned, rows)
+    display.show(console, planned, rows)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 

@@ -4,7 +4,8 @@ import pytest
 
 import configurations
 from kennel.errors import InvalidArguments
-from kennel.pipeline import asl, prices
+from kennel.pipeline import asl
+from kennel.pipeline.plans import prices
 
 TEXT = (configurations.ROOT / "config" / "prices.toml").read_text()
 

@@ -10,8 +10,8 @@ import pytest
 import configurations
 from kennel import config
 from kennel.pipeline import document
-from kennel.pipeline.config_keys import with_keys
-from kennel.pipeline.requests import Request, problems, requests
+from kennel.pipeline.plans.config_keys import with_keys
+from kennel.pipeline.plans.requests import Request, problems, requests
 from kennel.pipeline.resources import imagined
 
 DEFINITION = json.loads((Path(__file__).parents[3] / "statemachine" / "pipeline.asl.json").read_text())

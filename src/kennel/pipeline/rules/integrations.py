@@ -9,7 +9,7 @@ from botocore.model import Shape
 
 from kennel.constraints import located_violations
 from kennel.pipeline import asl
-from kennel.pipeline.examples import Text, anything, fitted
+from kennel.pipeline.plans.examples import Text, anything, fitted
 from kennel.pipeline.rules.fault import Fault, unless
 
 _OPTIMIZED = {

@@ -1,6 +1,6 @@
 """The plan: what a run would ask of AWS, what that may cost, and what is wrong with it. Pure.
 
-Made without credentials and network, from what is on disk. `plan_display` shows it.
+Made without credentials and network, from what is on disk. `display` shows it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import Any
 
 from kennel.config import Config
 from kennel.errors import InvalidArguments
-from kennel.pipeline import costs, document
-from kennel.pipeline.config_keys import with_keys
-from kennel.pipeline.costs import Monthly, Standing, Step
-from kennel.pipeline.findings import Finding, findings
-from kennel.pipeline.prices import Prices
-from kennel.pipeline.requests import Request, requests
+from kennel.pipeline import document
+from kennel.pipeline.plans import costs
+from kennel.pipeline.plans.config_keys import with_keys
+from kennel.pipeline.plans.costs import Monthly, Standing, Step
+from kennel.pipeline.plans.findings import Finding, findings
+from kennel.pipeline.plans.prices import Prices
+from kennel.pipeline.plans.requests import Request, requests
 from kennel.pipeline.resources import Resources
 
 

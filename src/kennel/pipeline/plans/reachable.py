@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kennel.pipeline.examples import anything
-from kennel.pipeline.expressions import Scope, put, resolve, value_of
+from kennel.pipeline.plans.examples import anything
+from kennel.pipeline.plans.expressions import Scope, put, resolve, value_of
 
 _MISSING = object()
 _COMPARISON = re.compile(r"(?:String|Numeric|Boolean|Timestamp)(?P<how>\w+?)(?P<path>Path)?")

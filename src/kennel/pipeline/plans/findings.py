@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kennel.config import Config
-from kennel.pipeline.config_keys import key_of
-from kennel.pipeline.costs import Step
 from kennel.pipeline.instance_types import has_gpu, has_local_storage, is_burstable
-from kennel.pipeline.requests import Problem, Request, problems
+from kennel.pipeline.plans.config_keys import key_of
+from kennel.pipeline.plans.costs import Step
+from kennel.pipeline.plans.requests import Problem, Request, problems
 
 _HOUR = 3600
 _DAY = 24 * _HOUR

@@ -16,9 +16,10 @@ from rich.console import Console, ConsoleOptions, RenderResult
 
 from kennel.config import Config
 from kennel.errors import InvalidArguments
-from kennel.pipeline import costs, infrastructure, plan_display, prices, resources, template
-from kennel.pipeline import plan as plans
+from kennel.pipeline import infrastructure, resources, template
 from kennel.pipeline.aws import Aws
+from kennel.pipeline.plans import costs, display, prices
+from kennel.pipeline.plans import plan as plans
 from kennel.pipeline.stack import Change, Stack
 from kennel.pipeline.template import Template
 
@@ -56,14 +57,14 @@ class Planned:
     """The plan and what it was compared with. Rich prints it."""
 
     plan: plans.Plan
-    changes: tuple[plan_display.Change, ...]
+    changes: tuple[display.Change, ...]
     remark: str
     """What is to be said of where `changes` come from."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As tables of 80 columns."""
         yield self.remark
-        yield plan_display.shown(self.plan, self.changes)
+        yield display.shown(self.plan, self.changes)
 
     def as_json(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -124,7 +125,7 @@ def _changes(
     made_from: infrastructure.Source,
     read: Template,
     new_id: Callable[[], str],
-) -> tuple[tuple[plan_display.Change, ...], str]:
+) -> tuple[tuple[display.Change, ...], str]:
     new = tuple(_all_new(read, config))
     if endpoint_url is None:
         return new, "No local AWS is up: everything would be made."
@@ -144,13 +145,13 @@ def _changes(
     return tuple(_row(change) for change in found), f"Changes to the stack {config.name} in account {aws.account}."
 
 
-def _all_new(read: Template, config: Config) -> Iterator[plan_display.Change]:
+def _all_new(read: Template, config: Config) -> Iterator[display.Change]:
     absent = set() if config.infrastructure.network else {"NetworkOn"}
     for resource in read.resources.values():
         if resource.body.get("Condition") not in absent:
             yield ("create", resource.type, resource.id, "")
 
 
-def _row(change: Change) -> plan_display.Change:
+def _row(change: Change) -> display.Change:
     action = "replace" if change.replaced else _WORDS.get(change.action, "update")
     return (action, change.type, change.name, ", ".join(change.why))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kennel.pipeline.examples import Anything, anything
+from kennel.pipeline.plans.examples import Anything, anything
 
 _STEP = re.compile(
     r"\.(?P<name>[\w-]+)"

@@ -15,10 +15,11 @@ from typing import Any
 from botocore.model import OperationModel
 
 from kennel.constraints import Violation, located_violations
-from kennel.pipeline import asl, reachable
-from kennel.pipeline.config_keys import key_of
-from kennel.pipeline.examples import anything, example, fitted
-from kennel.pipeline.expressions import resolve
+from kennel.pipeline import asl
+from kennel.pipeline.plans import reachable
+from kennel.pipeline.plans.config_keys import key_of
+from kennel.pipeline.plans.examples import anything, example, fitted
+from kennel.pipeline.plans.expressions import resolve
 
 _CLOSE_MATCHES = 3
 

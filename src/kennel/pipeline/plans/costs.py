@@ -8,8 +8,8 @@ from typing import Any
 
 from kennel.config import Config
 from kennel.pipeline.instance_types import has_local_storage
-from kennel.pipeline.prices import HOURS_PER_MONTH, Prices
-from kennel.pipeline.requests import Request
+from kennel.pipeline.plans.prices import HOURS_PER_MONTH, Prices
+from kennel.pipeline.plans.requests import Request
 
 _HOUR = 3600
 _DEFAULT_SECONDS = 24 * _HOUR

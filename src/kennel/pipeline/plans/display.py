@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from kennel.pipeline.costs import Step
-from kennel.pipeline.findings import Finding
-from kennel.pipeline.plan import Plan
+from kennel.pipeline.plans.costs import Step
+from kennel.pipeline.plans.findings import Finding
+from kennel.pipeline.plans.plan import Plan
 
 Change = tuple[str, str, str, str]
 """Action (create, update, replace, delete), type, name, and why; the last may be empty."""
