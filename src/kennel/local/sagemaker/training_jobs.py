@@ -27,12 +27,12 @@ from kennel.local.iam.roles import Denial, Roles
 from kennel.local.logs import LogWriter, Tail
 from kennel.local.runtimes.runtime import Hosts, Process, Runtime
 from kennel.local.runtimes.sizes import shown
-from kennel.local.sagemaker import checkpoints, opt_ml
+from kennel.local.sagemaker import checkpoints, opt_ml, training_request
 from kennel.local.sagemaker.arns import Arn
 from kennel.local.sagemaker.job_log import LAST_LINES, compiled, failure_reason, metrics
 from kennel.local.sagemaker.listing import listed
 from kennel.local.sagemaker.spot import limits
-from kennel.local.sagemaker.storage import Storage, merge_links, split_uri
+from kennel.local.sagemaker.storage import Storage, merge_links
 from kennel.local.sagemaker.tags import Tags
 from kennel.local.wire import Operation, ServiceError, not_found
 
@@ -43,8 +43,6 @@ _POLL_SECONDS = 0.1
 _MEASURE_SECONDS = 2.0
 """Between two looks at how much a job has written: a host's disk is this machine's, and has no quota."""
 
-_MOST_HOSTS = 32
-"""Hosts of one job, at most: each is a process or a container on this machine. AWS has a quota, too."""
 _KEPT = (
     "TrainingJobName",
     "HyperParameters",
@@ -148,41 +146,12 @@ class TrainingJobs:
 
     def check(self, request: dict[str, Any]) -> None:
         """Refuse what AWS would refuse of a training job, or of a tuning job's definition, beyond the model."""
-        algorithm = request.get("AlgorithmSpecification", {})
-        if "TrainingImage" not in algorithm:
-            raise ServiceError("ValidationException", "AlgorithmSpecification needs a TrainingImage here")
-        for metric in algorithm.get("MetricDefinitions", []):
-            compiled(metric["Regex"], metric["Name"])
-        resources = request.get("ResourceConfig", {})
-        if not {"InstanceType", "InstanceCount"} <= resources.keys():
-            raise ServiceError("ValidationException", "ResourceConfig needs InstanceType and InstanceCount here")
-        count = resources["InstanceCount"]
-        if count < 1:
-            raise ServiceError(
-                "ValidationException",
-                f"1 validation error detected: Value '{count}' at 'resourceConfig.instanceCount' failed to satisfy "
-                "constraint: Member must have value greater than or equal to 1",
-            )
-        if count > _MOST_HOSTS:
-            raise ServiceError(
-                "ResourceLimitExceeded",
-                f"The account-level service limit '{resources['InstanceType']} for training job usage' is "
-                f"{_MOST_HOSTS} Instances, with a request delta of {count} Instances.",
-            )
-        if "StoppingCondition" not in request:
-            raise ServiceError("ValidationException", "StoppingCondition is missing")
-        limits(request)
-        if "CheckpointConfig" in request:
-            checkpoints.check(request["CheckpointConfig"])
+        training_request.check(request)
         # a trial's name is not known yet
         arn = self._arn("training-job", request.get("TrainingJobName", "trial"))
         self._roles.assume(request["RoleArn"], service=sagemaker.SERVICE, name=_SESSION, source_arn=arn)
-        split_uri(request["OutputDataConfig"]["S3OutputPath"])
-        names = [channel["ChannelName"] for channel in request.get("InputDataConfig", [])]
-        if twice := {name for name in names if names.count(name) > 1 or name in (".", "..")}:
-            raise ServiceError("ValidationException", f"Channel names must be unique names: {', '.join(sorted(twice))}")
         for channel in request.get("InputDataConfig", []):
-            self._storage.keys(_s3_source(channel)["S3Uri"])
+            self._storage.keys(training_request.s3_source(channel)["S3Uri"])
 
     def describe(self, request: dict[str, Any]) -> dict[str, Any]:
         """DescribeTrainingJob."""
@@ -355,13 +324,14 @@ class TrainingJobs:
                 instance_type=description["ResourceConfig"].get("InstanceType", "ml.local"),
                 hyperparameters=description.get("HyperParameters", {}),
                 channels={
-                    channel["ChannelName"]: _s3_source(channel).get("S3DataDistributionType", "FullyReplicated")
+                    channel["ChannelName"]: source.get("S3DataDistributionType", "FullyReplicated")
                     for channel in channels
+                    if (source := training_request.s3_source(channel))
                 },
                 checkpoints="CheckpointConfig" in description,
             )
             for channel in channels:
-                source = _s3_source(channel)
+                source = training_request.s3_source(channel)
                 sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
                 data = job.storage.fetch_prefix(
                     source["S3Uri"], shard=rank if sharded else 0, shards=len(hosts.names) if sharded else 1
@@ -506,13 +476,3 @@ def _folder(base: Path, name: str, *, host: str) -> Path:
     if mode and not stat.S_ISDIR(mode):
         raise _Failed(f"AlgorithmError: what {host} has put at {contract.BASE_DIR}/{name} is no folder")
     return base / name
-
-
-def _s3_source(channel: dict[str, Any]) -> dict[str, Any]:
-    source: dict[str, Any] | None = channel["DataSource"].get("S3DataSource")
-    if source is None or source["S3DataType"] != "S3Prefix":
-        raise ServiceError(
-            "ValidationException",
-            f"channel {channel['ChannelName']}: the local AWS reads S3DataSource of type S3Prefix",
-        )
-    return source
