@@ -55,6 +55,7 @@ SERVICE_FAULTS = {
     ],
     "aws-sdk:s3": ["S3.S3Exception", "S3.SdkClientException"],
     "lambda": [
+        "Lambda.ResourceConflictException",  # a version that was just published is still being prepared
         "Lambda.ClientExecutionTimeoutException",
         "Lambda.ServiceException",
         "Lambda.AWSLambdaException",
@@ -64,6 +65,9 @@ SERVICE_FAULTS = {
     "sns": ["SNS.AmazonSNSException", "SNS.SdkClientException"],
 }
 
+
+UNNAMED = ("SageMaker.SageMakerException",)
+"""What SageMaker's model has no name for: throttling, an endpoint that changes, a configuration that is too new."""
 
 # --- what the SDK (2022) does not know yet ----------------------------------------------------------
 
@@ -106,10 +110,11 @@ class FailWith(Fail):
 
 
 class Builder:
-    """Makes states. Every Task of a builder fails to the same state."""
+    """Makes states. Every Task of a builder fails to the same state, with the failure at the path `failure`."""
 
-    def __init__(self, on_failure: Any) -> None:
+    def __init__(self, on_failure: Any, *, failure: str = "$.Failure") -> None:
         self.on_failure = on_failure
+        self.failure = failure
 
     def task(
         self,
@@ -139,7 +144,7 @@ class Builder:
         state.add_retry(JitteredRetry(error_equals=faults, interval_seconds=2, max_attempts=6, backoff_rate=2.0))
         for catch in catches:
             state.add_catch(catch)
-        state.add_catch(Catch(error_equals=["States.ALL"], next_step=self.on_failure, result_path="$.Failure"))
+        state.add_catch(Catch(error_equals=["States.ALL"], next_step=self.on_failure, result_path=self.failure))
         return state
 
 
@@ -204,20 +209,22 @@ def aftermath() -> tuple[Any, Any]:
     notify.add_catch(Catch(error_equals=["States.ALL"], next_step=failed, result_path="$.NotificationFailure"))
     notify.next(failed)
 
-    undo = Builder(notify)
-    # an endpoint that still changes is refused with a ValidationException, which has no name of its own here
-    in_transition = ("SageMaker.SageMakerException",)
+    undo = Builder(notify, failure="$.RestoreFailure")  # the failure to report is the one that led here
     restore = undo.task(
         "RestorePreviousEndpoint",
         "aws-sdk:sagemaker:updateEndpoint",
-        {"EndpointName.$": "$.Endpoint.Name", "EndpointConfigName.$": "$.PreviousEndpoint.EndpointConfigName"},
-        also_retried=in_transition,
+        {
+            "EndpointName.$": "$.Endpoint.Name",
+            "EndpointConfigName.$": "$.PreviousEndpoint.EndpointConfigName",
+            "RetainAllVariantProperties": True,
+        },
+        also_retried=UNNAMED,
     )
     delete = undo.task(
         "DeleteEndpoint",
         "aws-sdk:sagemaker:deleteEndpoint",
         {"EndpointName.$": "$.Endpoint.Name"},
-        also_retried=in_transition,
+        also_retried=UNNAMED,
     )
     restore.next(notify)
     delete.next(notify)
@@ -411,7 +418,7 @@ def deployment(before: Builder, live: Builder, following: Any) -> Any:
     in_service = ChoiceRule.StringEquals("$.EndpointState.Status", "InService")
     in_transition = [
         ChoiceRule.StringEquals("$.EndpointState.Status", status)
-        for status in ("Creating", "Updating", "SystemUpdating")
+        for status in ("Creating", "Updating", "SystemUpdating", "RollingBack")
     ]
     # an update that was rolled back is InService, too, with the configuration of before
     rolled_back = ChoiceRule.Not(ChoiceRule.StringEqualsPath("$.EndpointState.Config", "$.Deployment.Name"))
@@ -431,6 +438,7 @@ def deployment(before: Builder, live: Builder, following: Any) -> Any:
                 "Config.$": "$.EndpointConfigName",
                 "Description.$": "States.JsonToString($)",
             },
+            also_retried=UNNAMED,
         ),
         limit="$.Endpoint.MaxPolls",
         seconds="$.Endpoint.PollSeconds",
@@ -445,7 +453,13 @@ def deployment(before: Builder, live: Builder, following: Any) -> Any:
     update_endpoint = before.task(
         "UpdateEndpoint",
         "aws-sdk:sagemaker:updateEndpoint",
-        {**endpoint_request, "DeploymentConfig.$": "$.Endpoint.DeploymentConfig"},
+        {
+            **endpoint_request,
+            # as many instances as autoscaling has brought it to
+            "RetainAllVariantProperties": True,
+            "DeploymentConfig.$": "$.Endpoint.DeploymentConfig",
+        },
+        also_retried=UNNAMED,
     )
     create_endpoint.next(wait_for_endpoint)
     update_endpoint.next(wait_for_endpoint)
@@ -476,7 +490,8 @@ def deployment(before: Builder, live: Builder, following: Any) -> Any:
         ),
         before.task(
             "CreateEndpointConfig",
-            "sagemaker:createEndpointConfig",
+            # not the optimized integration, which knows a list of fields of its own
+            "aws-sdk:sagemaker:createEndpointConfig",
             {
                 "EndpointConfigName.$": "$.Deployment.Name",
                 "ProductionVariants": [

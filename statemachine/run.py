@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,12 @@ def main(argv: list[str]) -> int:
         complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return error.exit_code
     except KeyboardInterrupt:
-        console.print("Interrupted. Go on with the same command: data and earlier results are kept.")
+        resumed = " `run.py resume` goes on where the execution stopped." if arguments.verb in ("run", "resume") else ""
+        console.print(f"Interrupted. The same command may be given again.{resumed}")
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read what we print has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def plan(session: Session) -> int:
@@ -52,17 +57,18 @@ def plan(session: Session) -> int:
     if session.arguments.json:
         print(json.dumps(planned.as_json(), indent=2))
     planned.refuse_wrong()
+    if session.arguments.max_cost is not None:
+        planned.refuse_above(session.arguments.max_cost)
     return 0
 
 
 def deploy(session: Session) -> int:
     """Make what an execution needs; a local AWS stays up, or it would be gone at once."""
-    session.arguments.keep = True
     sessions.writable(session.home.path)
     with session.alone():
         session.runtime()  # refuses a --runtime that the AWS does not have
-        session.affordable()
-        with session.aws() as used:
+        session.affordable("deployment")
+        with session.aws(keep=True) as used:
             found = session.deployed(session.client(used.endpoint_url), in_lines=not session.arguments.json)
             session.say(f"Everything that an execution needs is there: {found.state_machine_arn}")
             if used.local:
@@ -109,8 +115,12 @@ def resume(session: Session) -> int:
         aws = session.client(used.endpoint_url)
         names, wanted = session.names(aws), session.arguments.execution or ""
         failed, asked = execution.called(lambda: resuming.asked(aws, names, wanted))
-        session.affordable()
-        found = session.deployed(aws)
+        session.affordable("run", asked)
+        images = (
+            asked["Model"]["Image"],
+            asked.get("Training", {}).get("AlgorithmSpecification", {}).get("TrainingImage"),
+        )
+        found = session.deployed(aws, images=tuple(filter(None, images)))
         session.say(f"Going on where {failed} failed")
         result, folder = execution.resume(
             session.config, aws, found, asked, runs=session.home.runs, console=session.console, now=datetime.now
@@ -130,6 +140,7 @@ def rollout(session: Session) -> int:
         from kennel.pipeline import images as sources  # noqa: PLC0415
         from kennel.pipeline import rollout as rollouts  # noqa: PLC0415
 
+        session.affordable("deployment")
         aws = session.client(used.endpoint_url)
         names = session.names(aws)
         with session.console.status(f"Looking at the endpoint {config.name}"):
@@ -152,7 +163,6 @@ def rollout(session: Session) -> int:
             if session.arguments.json:
                 print(json.dumps({"status": "UNCHANGED", "image": now.image, "model": now.model}, indent=2))
             return 0
-        session.affordable()
         # what serves now may still be pulled: until the new instances answer, and if they never do
         found = session.deployed(aws, images=(now.image, wanted.image))
         result, folder = execution.roll_out(
@@ -168,18 +178,11 @@ def train_on_ec2(session: Session) -> int:
     with session.alone():
         session = session.with_data()
         runtime = session.runtime()
-        from kennel.pipeline import ec2_request  # noqa: PLC0415
-        from kennel.pipeline.plans import planning  # noqa: PLC0415
-
-        cost = planning.ec2_cost(session.config, root=ROOT, minutes=ec2_request.MINUTES_AROUND)
-        session.say(cost.text)
-        if session.arguments.max_cost is not None:
-            cost.refuse_above(session.arguments.max_cost)
-        session.agreed("Go on?")
+        session.affordable("ec2")
         if runtime == "docker":
             session = session.with_built_images()
         with session.aws() as used:
-            from kennel.pipeline import ec2_training, execution  # noqa: PLC0415
+            from kennel.pipeline import ec2_request, ec2_training, execution  # noqa: PLC0415
 
             aws = session.client(used.endpoint_url)
             found = session.deployed(aws)
@@ -204,13 +207,12 @@ def train_on_ec2(session: Session) -> int:
 def status(session: Session) -> int:
     """Say what runs, or what ran last."""
     config, console, runs = session.config, session.console, session.home.runs
-    results = [(json.loads(path.read_text()), path.parent) for path in runs.glob("*/result.json")]
-    last, folder = max(results, key=lambda found: str(found[0]["started"]), default=(None, runs))
+    last, folder = max(_results(session), key=lambda found: str(found[0]["started"]), default=(None, runs))
     endpoint_url = config.aws.endpoint_url
     if endpoint_url == "local":
         found = launcher.find(session.home.state_dir)
         endpoint_url = found.endpoint_url if found else ""
-    live: dict[str, Any] = {}
+    live: dict[str, Any] = {"executions": [], "endpoint": None, "console": {}}
     if endpoint_url or config.aws.endpoint_url != "local":
         from kennel.pipeline import execution  # noqa: PLC0415
         from kennel.pipeline import live as live_status  # noqa: PLC0415
@@ -220,11 +222,11 @@ def status(session: Session) -> int:
         print(json.dumps({"endpoint_url": endpoint_url or None, **live, "last_result": last}, indent=2, default=str))
         return 0
     console.print(f"AWS: {endpoint_url or ('no local AWS is up' if config.aws.endpoint_url == 'local' else 'AWS')}")
-    for item in live.get("executions", []):
+    for item in live["executions"]:
         console.print(f"  {item['name']}  {item['status']}", highlight=False)
-    if endpoint := live.get("endpoint"):
+    if endpoint := live["endpoint"]:
         console.print(f"  endpoint {endpoint['name']}  {endpoint['status']}", highlight=False)
-    for what, link in live.get("console", {}).items():
+    for what, link in live["console"].items():
         session.say(f"  {what}: {link}")
     if last is None:
         console.print("Nothing has run here yet: `make run` starts it.")
@@ -233,6 +235,15 @@ def status(session: Session) -> int:
 
         console.print(display.summary(last, folder=_shown(folder)))
     return 0
+
+
+def _results(session: Session) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Results that are kept, each with its folder."""
+    for path in session.home.runs.glob("*/result.json"):
+        try:
+            yield json.loads(path.read_text()), path.parent
+        except (OSError, ValueError) as error:
+            session.say(f"{path} cannot be read: {error}")
 
 
 def down(session: Session) -> int:
@@ -249,11 +260,13 @@ def down(session: Session) -> int:
 
         aws = session.client(local.endpoint_url if local else config.aws.endpoint_url)
         names = session.names(aws)
+        removed: list[str] = []
         session.agreed(f"Delete {config.name} in {names.account}, its data and models included?")
         with stack_display.progress(console, in_lines=local is None, doing="Taking down") as (say, told):
-            stack = Stack(aws=aws, name=config.name, new_id=sessions.new_id, told=told)
+            stack = Stack(aws=aws, name=config.name, new_id=sessions.new_id, told=told, poll_seconds=aws.poll_seconds)
 
             def said(what: str) -> None:
+                removed.append(what)
                 say(what)
                 if local is None:
                     session.say(f"  removed: {what}")
@@ -269,6 +282,8 @@ def down(session: Session) -> int:
             session.say("Everything is taken down." if not remains else "Everything is taken down, but for:")
             for what in remains:
                 session.say(f"  {what}")
+    if session.arguments.json:
+        print(json.dumps({"removed": removed, "remains": remains}, indent=2))
     return 0
 
 
@@ -292,7 +307,7 @@ def push(session: Session) -> int:
     """Bring the images of this source to the registry, built if need be; what is there already stays as it is."""
     sessions.writable(session.home.path)
     with sessions.docker_engine() as engine, session.alone():
-        session.affordable()
+        session.affordable("deployment")
         with session.aws() as used:
             from kennel.pipeline import shipping  # noqa: PLC0415
 

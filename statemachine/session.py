@@ -12,9 +12,9 @@ import fcntl
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import arguments as command_line
 from arguments import ROOT
@@ -24,6 +24,11 @@ from kennel import tree
 from kennel.config import Config
 from kennel.errors import InvalidArguments
 from kennel.local import launcher
+
+if TYPE_CHECKING:
+    from kennel.pipeline.aws import Aws
+    from kennel.pipeline.plans.planning import Planned, Purpose
+    from kennel.pipeline.resources import Names, Resources
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,20 +79,20 @@ class Session:
         """Tell it as it is."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def client(self, endpoint_url: str) -> Any:
+    def client(self, endpoint_url: str) -> Aws:
         """The AWS at that URL; "" is AWS itself."""
         from kennel.pipeline import execution  # noqa: PLC0415
 
         return execution.client(self.config, endpoint_url)
 
-    def names(self, aws: Any) -> Any:
+    def names(self, aws: Aws) -> Names:
         """What everything is called there. Raises PipelineFailed if nobody answers."""
         from kennel.pipeline import execution, resources  # noqa: PLC0415
 
-        name = self.config.name
-        return execution.called(lambda: resources.Names(name=name, account=aws.account, region=aws.region))
+        account: str = execution.called(lambda: aws.account)
+        return resources.Names(name=self.config.name, account=account, region=aws.region)
 
-    def deployed(self, aws: Any, *, images: tuple[str, ...] = (), in_lines: bool | None = None) -> Any:
+    def deployed(self, aws: Aws, *, images: tuple[str, ...] = (), in_lines: bool | None = None) -> Resources:
         """What the stack made, once it is as this source says."""
         from kennel.pipeline import execution  # noqa: PLC0415
 
@@ -96,26 +101,29 @@ class Session:
             self.config, aws, root=ROOT, console=self.console, new_id=new_id, images=images, in_lines=lines
         )
 
-    def planned(self) -> Any:
-        """The plan, shown. Raises InvalidArguments if it may cost more than is allowed."""
+    def planned(self, of: Purpose = "run", asked: Mapping[str, Any] | None = None) -> Planned:
+        """The plan, shown; where the result is JSON, beside it."""
         from kennel.pipeline.plans import planning  # noqa: PLC0415
 
         endpoint_url: str | None = self.config.aws.endpoint_url
         if endpoint_url == "local":
             found = launcher.find(self.home.state_dir)
             endpoint_url = found.endpoint_url if found else None
-        planned = planning.plan(self.config, endpoint_url, root=ROOT, new_id=new_id)
-        if not self.arguments.json:
-            self.console.print(planned)
-        if self.arguments.max_cost is not None:
-            planned.refuse_above(self.arguments.max_cost)
+        planned = planning.plan(self.config, endpoint_url, root=ROOT, new_id=new_id, of=of, asked=asked)
+        self.console.print(planned)
         return planned
 
-    def affordable(self) -> None:
+    def affordable(self, of: Purpose = "run", asked: Mapping[str, Any] | None = None) -> None:
         """On AWS, show the plan and ask: nothing that costs begins before. Raises InvalidArguments if it is not to."""
-        if self.config.aws.endpoint_url and self.arguments.max_cost is None:
+        limit = self.arguments.max_cost
+        if self.config.aws.endpoint_url and limit is None:
             return
-        self.planned().refuse_wrong()
+        if not self.config.aws.endpoint_url:
+            self.names(self.client(""))  # without an account there is nothing to agree to
+        planned = self.planned(of, asked)
+        planned.refuse_wrong()
+        if limit is not None:
+            planned.refuse_above(limit)
         self.agreed("Go on?")
 
     def agreed(self, question: str) -> None:
@@ -126,7 +134,8 @@ class Session:
             raise InvalidArguments(
                 "nobody is there to be asked", where="standard input", hint="--yes agrees beforehand."
             )
-        if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        self.console.print(f"{question} [y/N] ", end="", markup=False, highlight=False)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise InvalidArguments("it was not agreed to, and nothing was begun")
 
     def must_be_up(self, why: str) -> None:
@@ -159,8 +168,9 @@ class Session:
         return self.config.aws.runtime
 
     @contextlib.contextmanager
-    def aws(self) -> Iterator[Used]:
+    def aws(self, *, keep: bool = False) -> Iterator[Used]:
         """The AWS to use; a local one that we started ends with us, unless it is to be kept."""
+        keep = keep or self.arguments.keep
         if self.config.aws.endpoint_url != "local":
             yield Used(endpoint_url=self.config.aws.endpoint_url, local=None, stays=True)
             return
@@ -179,15 +189,15 @@ class Session:
                 self.home.state_dir,
                 region=self.config.region,
                 port=self.arguments.port,
-                outlive_us=self.arguments.keep,
+                outlive_us=keep,
                 runtime=self.config.aws.runtime,
             )
         done = False
         try:
-            yield Used(endpoint_url=local.endpoint_url, local=local, stays=self.arguments.keep)
+            yield Used(endpoint_url=local.endpoint_url, local=local, stays=keep)
             done = True
         finally:
-            if not (self.arguments.keep and done):
+            if not (keep and done):
                 with self.console.status("Ending the local AWS and every process it started"):
                     local.stop()
 
@@ -228,7 +238,7 @@ class Session:
             built = shipping.with_built(engine, self.config, root=ROOT, settings=settings, console=self.console)
         return self.with_config(built)
 
-    def with_pinned_images(self, aws: Any) -> Self:
+    def with_pinned_images(self, aws: Aws) -> Self:
         """The same with the images by their digests in the registry."""
         from kennel.pipeline import shipping  # noqa: PLC0415
 

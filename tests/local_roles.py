@@ -27,7 +27,17 @@ def make_role(iam, name, *statements, trusted):
 
 
 JOBS = (
-    allow(["s3:GetObject", "s3:PutObject", "s3:ListBucket", "logs:*", "ecr:*", "cloudwatch:PutMetricData"]),
+    allow(
+        [
+            "s3:GetObject",
+            "s3:PutObject",
+            "s3:ListBucket",
+            "logs:*",
+            "ecr:*",
+            "cloudwatch:PutMetricData",
+            "cloudwatch:DescribeAlarms",
+        ]
+    ),
     allow(["kms:Decrypt", "kms:GenerateDataKey", "kms:CreateGrant", "ec2:*"]),
 )
 """What jobs and instances of most tests may do."""

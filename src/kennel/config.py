@@ -196,6 +196,9 @@ class Endpoint:
     start_seconds: int
     """How long an instance may take until it answers /ping."""
 
+    bake_seconds: int
+    """Of an update: how long the old instances stay beside the new, to go back to if an alarm goes off."""
+
     poll_seconds: int
     """Between two looks at an endpoint that is being created or updated."""
 
@@ -296,6 +299,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "quality.minimum_validation_accuracy": (0, 1),
     "endpoint.instance_count": (1, _UNBOUNDED),
     "endpoint.start_seconds": (60, 3600),
+    "endpoint.bake_seconds": (0, 3600),
     "endpoint.poll_seconds": (1, _UNBOUNDED),
     "endpoint.max_polls": (1, _UNBOUNDED),
     "scaling.min_capacity": (1, _UNBOUNDED),
@@ -433,9 +437,10 @@ _NAMES = {str: "a string", int: "a whole number", float: "a number", bool: "true
 def _contradictions(right: Mapping[str, Any]) -> Iterator[str]:
     """What is well formed and still cannot work; `right` holds what is well formed, by its key path."""
     name = right.get("name", "a")
-    well_named = bool(re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name)) and len(name) <= 12
+    # without a hyphen: what begins with `<name>-` is this one's, in AWS and in the policies, and nobody else's
+    well_named = bool(re.fullmatch(r"[a-z][a-z0-9]{0,11}", name))
     if not well_named:
-        yield f"name is {name!r}; it must be at most 12 lower-case letters, digits and single hyphens"
+        yield f"name is {name!r}; it must be at most 12 lower-case letters and digits"
     if problem := endpoint_url_problem(right.get("aws.endpoint_url", "")):
         yield f"aws.endpoint_url {problem}"
     for part in ("training", "serving"):

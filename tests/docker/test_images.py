@@ -130,6 +130,7 @@ def job_for(folder, *, channels, **hyperparameters):
         instance_type="ml.local",
         hyperparameters=hyperparameters,
         channels=channels,
+        checkpoints=False,
     )
     for below in (folder, *folder.rglob("*")):
         below.chmod(0o777)

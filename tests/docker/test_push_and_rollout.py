@@ -36,7 +36,8 @@ PARTS = (
     "statemachine",
 )
 MANIFESTS = "application/vnd.docker.distribution.manifest.v2+json"
-NAME = "kennel-test-push"
+STACK = "testpush"
+NAME = f"{STACK}-serving"
 """One name for all: a registry forgets images, but no repository."""
 
 NO_IMAGE_OF_OURS = "210987654321.dkr.ecr.us-east-1.amazonaws.com/kennel-training:1"
@@ -103,7 +104,7 @@ def project(tmp_path: Path, engine: docker.DockerClient, registry: str) -> Itera
             shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         elif (ROOT / part).exists():
             shutil.copy(ROOT / part, tmp_path / part)
-    changes = {"images.training": NO_IMAGE_OF_OURS, "images.serving": NAME}
+    changes = {"name": STACK, "images.training": NO_IMAGE_OF_OURS, "images.serving": NAME}
     (tmp_path / "config.toml").write_text(configurations.text(changes))
     made = Project(root=tmp_path, name=NAME, registry=registry)
     made.remove(engine)  # what a test that was killed left

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import configurations
 import pipeline_runs
+from kennel.local import launcher
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +45,7 @@ def test_what_is_checked_in_for_aws_would_be_taken(tmp_path):
 def test_what_aws_would_refuse_is_an_error_at_its_key(tmp_path, changes, key, what):
     code, out, err = plan(tmp_path, **changes)
     assert code == 2
-    assert key in err
+    assert f"Mend in the configuration: {key}" in err
     assert what in " ".join(out.split())
 
 
@@ -77,10 +81,53 @@ def test_the_plan_as_json_has_every_request(tmp_path):
     assert found["monthly"]["minimum"] < found["monthly"]["maximum"]
 
 
-def test_nothing_that_costs_begins_where_nobody_can_agree(tmp_path, small_data):
-    home, config = tmp_path / "home", tmp_path / "aws.toml"
-    shutil.copy(ROOT / "config" / "aws.toml", config)
-    for verb in ("deploy", "train-on-ec2"):
-        code, out, err = pipeline_runs.run(verb, "--config", config, "--data", small_data, home=home)
-        assert (code, "nobody is there to be asked" in err) == (2, True), out + err
-        assert "$" in out or "USD" in out
+@pytest.fixture(scope="module")
+def account(tmp_path_factory):
+    """Environment of a shell in which boto3 finds an account: a local AWS stands for it."""
+    local = launcher.start(tmp_path_factory.mktemp("account"), region="us-east-1", port=0, outlive_us=False)
+    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_ENDPOINT_URL": local.endpoint_url}
+    yield {**os.environ, **keys, "COLUMNS": "80"}
+    local.stop()
+
+
+def on_aws(verb, tmp_path, account, data, *arguments, answer=None):
+    """Run a verb for AWS; `answer` is typed at a terminal, None is a standard input that has ended."""
+    command = [sys.executable, str(ROOT / "statemachine" / "run.py"), verb, "--target", "aws", "--data", str(data)]
+    command += ["--home", str(tmp_path / "home"), *arguments]
+    if answer is None:
+        piped = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+        return subprocess.run(command, env=account, timeout=60, check=False, **piped)
+    terminal, ours = pty.openpty()
+    os.write(terminal, answer.encode())
+    piped = {"stdin": ours, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    try:
+        return subprocess.run(command, env=account, timeout=60, check=False, **piped)
+    finally:
+        os.close(ours)
+        os.close(terminal)
+
+
+@pytest.mark.parametrize("verb", ["run", "deploy", "train-on-ec2"])
+def test_nothing_that_costs_begins_where_nobody_can_agree(tmp_path, small_data, account, verb):
+    done = on_aws(verb, tmp_path, account, small_data)
+    assert (done.returncode, "nobody is there to be asked" in done.stderr) == (2, True), done.stderr
+    assert "Every month, as long as it stays" in done.stdout
+    assert ("TuneHyperparameters" in done.stdout) == (verb == "run")
+    assert ("train-on-ec2" in done.stdout) == (verb == "train-on-ec2")
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"])
+def test_nothing_that_costs_begins_unless_somebody_agrees(tmp_path, small_data, account, answer):
+    done = on_aws("deploy", tmp_path, account, small_data, "--json", answer=answer)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Go on? [y/N]" in done.stderr, "the question is not for whoever reads the JSON"
+    assert "it was not agreed to" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_an_account_there_is_nothing_to_agree_to(tmp_path, small_data):
+    config = tmp_path / "aws.toml"
+    config.write_text(configurations.text({"aws.endpoint_url": ""}))
+    code, out, err = pipeline_runs.run("deploy", "--config", config, "--data", small_data, home=tmp_path / "home")
+    assert (code, out) == (1, "")
+    assert "there are no credentials for AWS" in err

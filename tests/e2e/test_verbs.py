@@ -150,7 +150,10 @@ def test_status_says_what_runs_and_may_be_asked_again(account):
 def test_taking_down_that_was_interrupted_is_finished_by_the_next_and_nothing_is_left(account):
     account.interrupt("down", at="removed: endpoint kennel")
     account.do("down")
-    assert account.left == set()
+    # SageMaker's group for the jobs of all the account: ours were removed from it
+    assert account.left == {("log groups", "/aws/sagemaker/TrainingJobs")}
+    streams = account.seen.client("logs").describe_log_streams(logGroupName="/aws/sagemaker/TrainingJobs")
+    assert streams["logStreams"] == []
     sagemaker = account.seen.client("sagemaker")
     assert sagemaker.list_endpoints()["Endpoints"] == []
     assert sagemaker.list_endpoint_configs()["EndpointConfigs"] == []

@@ -135,7 +135,6 @@ class LocalAws:
             runtime=runtime,
             state_dir=folders["endpoints"],
             tags=tags,
-            cloudwatch=lambda: client("cloudwatch"),
         )
         self._functions = Functions(
             registry=MotoRegistry(lambda: lambda_backends[ACCOUNT][region]),

@@ -15,6 +15,7 @@ class Aws:
     def __init__(self, *, region: str, endpoint_url: str | None) -> None:
         self.region = region
         self.endpoint_url = endpoint_url
+        self.poll_seconds = 0.2 if endpoint_url else 5.0  # AWS counts calls, and what is waited for there takes minutes
         # an endpoint that is not AWS takes any credentials, and the user's real ones must not go there
         fake = {"aws_access_key_id": "local", "aws_secret_access_key": "local"} if endpoint_url else {}
         session = boto3.session.Session(region_name=region, **fake)

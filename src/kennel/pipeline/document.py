@@ -9,6 +9,9 @@ from kennel.config import Config, Range, Training, Tuning
 from kennel.pipeline.instance_types import has_local_storage
 from kennel.pipeline.resources import FUNCTION_ALIAS, VARIANT, Resources, uploads_notification
 
+_UPDATE_SECONDS = 1800 + 3600
+"""An update that takes longer is rolled back: instances start in at most an hour, and the old ones stay a while."""
+
 _CONTINUOUS, _INTEGER, _CATEGORICAL = "continuous", "integer", "categorical"
 
 
@@ -80,9 +83,12 @@ def _deployment(config: Config, resources: Resources, *, image: str) -> dict[str
             "MaxPolls": config.endpoint.max_polls,
             "DeploymentConfig": {
                 "BlueGreenUpdatePolicy": {
-                    "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0},
+                    "TrafficRoutingConfiguration": {
+                        "Type": "ALL_AT_ONCE",
+                        "WaitIntervalInSeconds": config.endpoint.bake_seconds,
+                    },
                     "TerminationWaitInSeconds": 0,
-                    "MaximumExecutionTimeoutInSeconds": 1800,
+                    "MaximumExecutionTimeoutInSeconds": _UPDATE_SECONDS,
                 },
                 "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": name} for name in resources.endpoint_alarms]},
             },

@@ -12,7 +12,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    TokenRetrievalError,
+)
 from rich.console import Console
 
 from kennel import contract
@@ -49,7 +56,7 @@ def deploy(
     resource instead of one that changes.
     """
     with stack_display.progress(console, in_lines=in_lines) as (say, told):
-        stack = Stack(aws=aws, name=config.name, new_id=new_id, told=told)
+        stack = Stack(aws=aws, name=config.name, new_id=new_id, told=told, poll_seconds=aws.poll_seconds)
         pulled = (config.images.training, config.images.serving, *images)
         found: Resources = called(
             lambda: infrastructure.deploy(aws, stack, config, infrastructure.source(root), images=pulled, say=say)
@@ -65,6 +72,7 @@ def run(
     `runs` is the folder that takes a folder per execution. Raises PipelineFailed when AWS refuses a call; an execution
     that fails is a result like any other. On KeyboardInterrupt the execution is stopped.
     """
+    called(lambda: rollout.must_keep_its_type(aws, config.name, config.endpoint.instance_type))
     name = new_name(config, now)
     data_uri, pretrained_uri = uploaded(config, aws, found, console)
     asked = document.execution_input(config, found, execution=name, data_uri=data_uri, pretrained_uri=pretrained_uri)
@@ -82,6 +90,7 @@ def roll_out(
     now: Callable[[], datetime],
 ) -> tuple[dict[str, Any], Path]:
     """Likewise, but the endpoint gets the image and the model that are `wanted`, and nothing is trained."""
+    called(lambda: rollout.must_keep_its_type(aws, config.name, config.endpoint.instance_type))
     asked = document.rollout_input(config, found, image=wanted.image, model_uri=wanted.model)
     return execute(new_name(config, now), aws, found, asked, runs=runs, console=console, now=now)
 
@@ -157,9 +166,13 @@ def called(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except (ConnectionError, HTTPClientError) as error:
+        local = "127.0.0.1" in str(error) or "localhost" in str(error)
+        again = "A local AWS is started anew by `make down` and `make run`." if local else "Check the network."
+        raise PipelineFailed(f"AWS does not answer: {error}", hint=again) from error
+    except (NoCredentialsError, TokenRetrievalError) as error:
         raise PipelineFailed(
-            f"AWS does not answer: {error}",
-            hint="Check the endpoint URL and the network; a local AWS is started anew by `make down` and `make run`.",
+            f"there are no credentials for AWS: {error}",
+            hint="`aws configure` or `aws sso login` gives some; plan needs none.",
         ) from error
     except (BotoCoreError, ClientError) as error:
         raise PipelineFailed(

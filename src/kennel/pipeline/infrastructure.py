@@ -8,6 +8,7 @@ not changed is not deployed again.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,8 @@ def parameters(
 def changes(aws: Aws, stack: Stack, config: Config, made_from: Source, *, images: Iterable[str]) -> list[Change]:
     """What `deploy` would change in a stack that exists."""
     names = Names(name=config.name, account=aws.account, region=aws.region)
-    return stack.changes(made_from.template, _parameters(aws, config, names, made_from.release, images))
+    pulled = {*images, *_serving_now(aws, names)}
+    return stack.changes(made_from.template, _parameters(aws, config, names, made_from.release, pulled))
 
 
 def deploy(
@@ -97,8 +99,21 @@ def deploy(
         _put_once(aws, names.bucket, f"{made_from.release}{name}", content)
     _put_once(aws, names.bucket, CURRENT_DEPLOYMENT, b"{}")
     say("the stack")
-    stack.apply(made_from.template, _parameters(aws, config, names, made_from.release, images))
+    pulled = {*images, *_serving_now(aws, names)}
+    stack.apply(made_from.template, _parameters(aws, config, names, made_from.release, pulled))
     return resources.from_outputs(names, stack.outputs())
+
+
+def _serving_now(aws: Aws, names: Names) -> tuple[str, ...]:
+    """The image that serves, wherever it came from: new instances must be able to pull it."""
+    try:
+        found = aws.client("s3").get_object(Bucket=names.bucket, Key=CURRENT_DEPLOYMENT)["Body"].read()
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        return ()
+    image = json.loads(found).get("Model", {}).get("Image")
+    return (image,) if image else ()
 
 
 def _parameters(aws: Aws, config: Config, names: Names, release: str, images: Iterable[str]) -> Mapping[str, str]:

@@ -105,6 +105,15 @@ def _sagemaker(sid: str, actions: Iterable[str], *resources: str) -> Grant:
     )
 
 
+def _scaling(*actions: str) -> Grant:
+    return Grant(
+        sid="ScaleEndpoint",
+        actions=tuple(f"application-autoscaling:{action}" for action in actions),
+        resources=(_arn("application-autoscaling", "scalable-target/*"),),
+        condition=(("StringEquals", "application-autoscaling:service-namespace", "sagemaker"),),
+    )
+
+
 _ROLES = {"$.Training.RoleArn": "training", "$.Model.RoleArn": "serving"}
 """Where the input holds a role, and which one that is."""
 
@@ -116,12 +125,7 @@ _JOBS = (f"training-job/{_OF_STACK}", f"hyper-parameter-tuning-job/{_OF_STACK}")
 # Application Auto Scaling acts for its caller ("Identity-based policy examples for Application Auto Scaling"): it looks
 # at the endpoint, sets its capacity, makes the alarms of target tracking, and once per account its own role
 _SCALING = (
-    Grant(
-        sid="ScaleEndpoint",
-        actions=("application-autoscaling:PutScalingPolicy", "application-autoscaling:RegisterScalableTarget"),
-        resources=(_arn("application-autoscaling", "scalable-target/*"),),
-        condition=(("StringEquals", "application-autoscaling:service-namespace", "sagemaker"),),
-    ),
+    _scaling("PutScalingPolicy", "RegisterScalableTarget"),
     _sagemaker("UseEndpoint", ("DescribeEndpoint", "UpdateEndpointWeightsAndCapacities"), _ENDPOINT),
     _sagemaker("ConfigureEndpoint", ("DescribeEndpointConfig",), f"endpoint-config/{_OF_STACK}"),
     Grant(
@@ -163,9 +167,19 @@ _CALLS: Mapping[tuple[str, str], tuple[Grant, ...]] = {
     ),
     ("sagemaker", "updateEndpoint"): (
         _sagemaker("DeployEndpoint", ("UpdateEndpoint",), _ENDPOINT, f"endpoint-config/{_OF_STACK}"),
+        # the "execution role" must see the alarms, says "Auto-Rollback Configuration and Monitoring", and not whose
+        # role that is: so the model's may, too
+        Grant(
+            sid="WatchRollout",
+            actions=("cloudwatch:DescribeAlarms",),
+            resources=(_arn("cloudwatch", "alarm:${AWS::StackName}-endpoint-*"),),
+        ),
     ),
     ("sagemaker", "describeEndpoint"): (_sagemaker("UseEndpoint", ("DescribeEndpoint",), _ENDPOINT),),
-    ("sagemaker", "deleteEndpoint"): (_sagemaker("UseEndpoint", ("DeleteEndpoint",), _ENDPOINT),),
+    ("sagemaker", "deleteEndpoint"): (
+        _sagemaker("UseEndpoint", ("DeleteEndpoint",), _ENDPOINT),
+        _scaling("DeregisterScalableTarget"),  # of an endpoint that scales ("Deleting endpoints that use autoscaling")
+    ),
     ("applicationautoscaling", "registerScalableTarget"): _SCALING,
     ("applicationautoscaling", "putScalingPolicy"): _SCALING,
     ("lambda", "updateFunctionConfiguration"): _on_function("UpdateFunctionConfiguration"),

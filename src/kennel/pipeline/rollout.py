@@ -20,7 +20,7 @@ from kennel.errors import InvalidArguments, InvalidModel
 from kennel.pipeline import ecr
 from kennel.pipeline.aws import Aws
 from kennel.pipeline.infrastructure import CURRENT_DEPLOYMENT
-from kennel.pipeline.resources import Names
+from kennel.pipeline.resources import VARIANT, Names
 from kennel.pipeline.result import RESULT_FILE
 
 _CHANGING = ("Creating", "Updating", "SystemUpdating", "RollingBack")
@@ -69,6 +69,31 @@ def current(aws: Aws, endpoint: str, *, sleep: Callable[[float], None]) -> Servi
     model = sagemaker.describe_model(ModelName=config["ProductionVariants"][0]["ModelName"])
     container = model["PrimaryContainer"]
     return Serving(image=container["Image"], model=container["ModelDataUrl"])
+
+
+def must_keep_its_type(aws: Aws, endpoint: str, instance_type: str) -> None:
+    """Raises InvalidArguments if the endpoint scales, on instances of another type: AWS refuses such an update."""
+    scaling = aws.client("application-autoscaling")
+    resource = f"endpoint/{endpoint}/variant/{VARIANT}"
+    if not scaling.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[resource])["ScalableTargets"]:
+        return
+    sagemaker = aws.client("sagemaker")
+    try:
+        described = sagemaker.describe_endpoint(EndpointName=endpoint)
+    except ClientError as error:
+        if "Could not find" not in error.response["Error"]["Message"]:
+            raise
+        return
+    config = sagemaker.describe_endpoint_config(EndpointConfigName=described["EndpointConfigName"])
+    now = config["ProductionVariants"][0]["InstanceType"]
+    if now != instance_type:
+        raise InvalidArguments(
+            f"the endpoint {endpoint} runs on {now} and scales; SageMaker does not change the type of what scales",
+            where=f"endpoint.instance_type = {instance_type!r}",
+            hint="End its scaling first, the next deployment begins it anew: aws application-autoscaling \\\n"
+            f"    deregister-scalable-target --service-namespace sagemaker --resource-id {resource} \\\n"
+            "    --scalable-dimension sagemaker:variant:DesiredInstanceCount",
+        )
 
 
 def is_recorded(aws: Aws, names: Names, serving: Serving) -> bool:

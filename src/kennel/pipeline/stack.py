@@ -96,14 +96,15 @@ class Stack:
         found = self.describe()
         if found is None:
             return
-        if found["StackStatus"].endswith("_IN_PROGRESS") and found["StackStatus"] != "REVIEW_IN_PROGRESS":
-            self._wait(since=self._remember(), quietly=True)
+        if _changing(found):
+            self._wait(since=self._remember(), stack_id=found["StackId"], quietly=True)
             found = self.describe()
         if found and found["StackStatus"] in _DEAD_ENDS:
             self.delete()
         elif found and found["StackStatus"] == "UPDATE_ROLLBACK_FAILED":
+            seen = self._remember()
             self._client.continue_update_rollback(StackName=self.name)
-            self._wait(since=set(), quietly=True)
+            self._wait(since=seen, quietly=True)
 
     def changes(self, template: str, parameters: Mapping[str, str]) -> list[Change]:
         """What `apply` would do to a stack that exists; nothing is changed."""
@@ -132,8 +133,11 @@ class Stack:
         found = self.describe()
         if found is None:
             return
-        if found["StackStatus"].endswith("_IN_PROGRESS") and found["StackStatus"] != "REVIEW_IN_PROGRESS":
-            self._wait(since=self._remember(), quietly=True)
+        if _changing(found):
+            self._wait(since=self._remember(), stack_id=found["StackId"], quietly=True)
+            found = self.describe()
+            if found is None:
+                return
         stack_id, seen = found["StackId"], self._remember()
         self._client.delete_stack(StackName=self.name)
         self._wait(since=seen, stack_id=stack_id)
@@ -226,6 +230,12 @@ class Stack:
             where=f"stack {self.name}",
             hint="Mend the cause and give the same command again: what is there already stays or is made anew.",
         )
+
+
+def _changing(found: Mapping[str, Any]) -> bool:
+    """Whether CloudFormation is at work on it. A stack in review has never been executed, and waits for us."""
+    status = str(found["StackStatus"])
+    return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
 
 
 def _time_of(event: Mapping[str, Any]) -> datetime:

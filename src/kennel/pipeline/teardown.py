@@ -21,7 +21,6 @@ from kennel.pipeline.stack import Stack
 
 Say = Callable[[str], None]
 
-_ENDPOINT_LOGS = "/aws/sagemaker/Endpoints/"
 _JOB_LOGS = "/aws/sagemaker/TrainingJobs"
 _PATIENCE_SECONDS = 1800.0
 _POLL_SECONDS = 0.5
@@ -32,6 +31,7 @@ def remove(aws: Aws, stack: Stack, names: Names, *, say: Say) -> None:
     for step in (_executions, _jobs, _instances, _scaling, _endpoint, _configs_and_models, _provisioned, _objects):
         step(aws, names, say)
     if stack.describe() is not None:
+        _interfaces(aws, stack)
         try:
             stack.delete()
         except PipelineFailed:  # an access log that came late, or an object that was put meanwhile
@@ -52,17 +52,18 @@ def what_remains(aws: Aws, names: Names) -> list[str]:
 def _executions(aws: Aws, names: Names, say: Say) -> None:
     """Those under way would make anew what goes now; their jobs stop with them."""
     states = aws.client("stepfunctions")
+    asked = {"stateMachineArn": names.state_machine_arn, "statusFilter": "RUNNING"}
     try:
-        running = states.list_executions(stateMachineArn=names.state_machine_arn, statusFilter="RUNNING")["executions"]
+        pages = list(states.get_paginator("list_executions").paginate(**asked))
     except states.exceptions.StateMachineDoesNotExist:
         return
-    for execution in running:
+    for execution in (found for page in pages for found in page["executions"]):
         states.stop_execution(executionArn=execution["executionArn"], error="Interrupted", cause="run.py down")
         say(f"execution {execution['name']} is stopped")
 
 
 def _jobs(aws: Aws, names: Names, say: Say) -> None:
-    """Jobs that nobody waits for, such as those of an execution that was stopped a moment ago."""
+    """Jobs that run, and those that are still stopping: they need their role and the network until they have ended."""
     sagemaker = aws.client("sagemaker")
     kinds = (
         ("list_hyper_parameter_tuning_jobs", "HyperParameterTuningJob", sagemaker.stop_hyper_parameter_tuning_job),
@@ -72,6 +73,15 @@ def _jobs(aws: Aws, names: Names, say: Say) -> None:
         for name in _named(sagemaker, lister, kind, names, StatusEquals="InProgress"):
             if _unless(("ValidationException",), partial(stop, **{f"{kind}Name": name})):
                 say(f"job {name} is stopped")
+
+    def ended() -> bool:
+        return not any(
+            list(_named(sagemaker, lister, kind, names, StatusEquals=status))
+            for lister, kind, _ in kinds
+            for status in ("InProgress", "Stopping")
+        )
+
+    _wait(ended, f"jobs of {names.name}")
 
 
 def _instances(aws: Aws, names: Names, say: Say) -> None:
@@ -104,26 +114,36 @@ def _scaling(aws: Aws, names: Names, say: Say) -> None:
 def _endpoint(aws: Aws, names: Names, say: Say) -> None:
     """It cannot be deleted while it changes, and its configuration must not go before it."""
     sagemaker = aws.client("sagemaker")
-    deadline = time.monotonic() + _PATIENCE_SECONDS
     existed = False
-    while time.monotonic() < deadline:
+
+    def gone() -> bool:
+        nonlocal existed
         try:
             status = sagemaker.describe_endpoint(EndpointName=names.name)["EndpointStatus"]
         except ClientError as error:
             if "Could not find" not in error.response["Error"]["Message"]:
                 raise
-            if existed:
-                say(f"endpoint {names.name}")
-            return
+            return True
         existed = True
         if status not in ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"):
             _unless(("ValidationException",), lambda: sagemaker.delete_endpoint(EndpointName=names.name))
-        time.sleep(_POLL_SECONDS)
-    raise PipelineFailed(
-        f"it is still there after {_PATIENCE_SECONDS / 60:.0f} minutes",
-        where=f"endpoint {names.name}",
-        hint="Give the same command again.",
-    )
+        return False
+
+    _wait(gone, f"endpoint {names.name}")
+    if existed:
+        say(f"endpoint {names.name}")
+
+
+def _interfaces(aws: Aws, stack: Stack) -> None:
+    """SageMaker removes its network interfaces a while after what used them; they hold groups and subnets."""
+    outputs = stack.outputs()
+    groups = [outputs[key] for key in ("TrainingSecurityGroupId", "ServingSecurityGroupId") if key in outputs]
+    ec2, ours = aws.client("ec2"), [{"Name": "group-id", "Values": groups}]
+    if groups:
+        _wait(
+            lambda: not ec2.describe_network_interfaces(Filters=ours)["NetworkInterfaces"],
+            f"network interfaces of {stack.name}",
+        )
 
 
 def _configs_and_models(aws: Aws, names: Names, say: Say) -> None:
@@ -175,21 +195,25 @@ def _objects(aws: Aws, names: Names, say: Say) -> None:
 def _logs(aws: Aws, names: Names, say: Say) -> None:
     """Logs that SageMaker made: the endpoint's, and those of our jobs in the group that all of the account share."""
     logs = aws.client("logs")
-    for group in _log_groups(aws, f"{_ENDPOINT_LOGS}{names.name}"):
-        if group == f"{_ENDPOINT_LOGS}{names.name}":
-            logs.delete_log_group(logGroupName=group)
-            say(f"log group {group}")
-    for group in _log_groups(aws, _JOB_LOGS):
-        pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=group)
-        streams = [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
-        ours = [stream for stream in streams if stream.startswith(f"{names.name}-")]
-        for stream in ours:
-            logs.delete_log_stream(logGroupName=group, logStreamName=stream)
-        if ours:
-            say(f"{len(ours)} logs of jobs")
-        if len(ours) == len(streams):  # SageMaker makes it again for the next job
-            logs.delete_log_group(logGroupName=group)
-            say(f"log group {group}")
+    own = f"/aws/sagemaker/Endpoints/{names.name}"
+    if _unless(("ResourceNotFoundException",), lambda: logs.delete_log_group(logGroupName=own)):
+        say(f"log group {own}")
+    ours = _job_logs(aws, names)
+    for stream in ours:
+        logs.delete_log_stream(logGroupName=_JOB_LOGS, logStreamName=stream)
+    if ours:
+        say(f"{len(ours)} logs of jobs")
+
+
+def _job_logs(aws: Aws, names: Names) -> list[str]:
+    """The streams of our jobs; none where no job has run in the account."""
+    logs = aws.client("logs")
+    asked = {"logGroupName": _JOB_LOGS, "logStreamNamePrefix": f"{names.name}-"}
+    try:
+        pages = list(logs.get_paginator("describe_log_streams").paginate(**asked))
+    except logs.exceptions.ResourceNotFoundException:
+        return []
+    return [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
 
 
 # --- what is left -----------------------------------------------------------------------------------
@@ -201,14 +225,12 @@ def _billed(aws: Aws, names: Names) -> Iterator[str]:
     for bucket in s3.list_buckets()["Buckets"]:
         if bucket["Name"] in (names.bucket, names.logs_bucket):
             yield f"bucket {bucket['Name']}: billed by what it holds"
-    ecr = aws.client("ecr")
-    for repository in ecr.describe_repositories()["repositories"]:
-        if repository["repositoryName"] in (names.repository("training"), names.repository("serving")):
-            yield f"repository {repository['repositoryName']}: billed by what it holds"
-    streams = aws.client("logs").describe_log_streams
-    for group in _log_groups(aws, _JOB_LOGS):
-        if streams(logGroupName=group, logStreamNamePrefix=f"{names.name}-", limit=1)["logStreams"]:
-            yield f"log group {group}: the account's, with logs of {names.name}'s jobs; billed by what it holds"
+    repositories = aws.client("ecr").get_paginator("describe_repositories").paginate()
+    for name in (found["repositoryName"] for page in repositories for found in page["repositories"]):
+        if name in (names.repository("training"), names.repository("serving")):
+            yield f"repository {name}: billed by what it holds"
+    if left := _job_logs(aws, names):
+        yield f"{len(left)} logs of jobs in {_JOB_LOGS}: billed by what they hold"
 
 
 def _free(aws: Aws, names: Names) -> Iterator[str]:
@@ -216,14 +238,14 @@ def _free(aws: Aws, names: Names) -> Iterator[str]:
     kms = aws.client("kms")
     for page in kms.get_paginator("list_keys").paginate():
         for key in page["Keys"]:
-            described = kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
+            try:
+                described = kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "AccessDeniedException":
+                    raise
+                continue  # somebody else's
             if described["KeyState"] == "PendingDeletion" and described["Description"].startswith(f"{names.name}: "):
                 yield f"key {key['KeyId']}: deleted for good on {described['DeletionDate']:%Y-%m-%d}; free until then"
-
-
-def _log_groups(aws: Aws, prefix: str) -> list[str]:
-    pages = aws.client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix)
-    return [group["logGroupName"] for page in pages for group in page["logGroups"]]
 
 
 def _named(sagemaker: Any, lister: str, kind: str, names: Names, **filters: str) -> Iterator[str]:
@@ -235,6 +257,19 @@ def _named(sagemaker: Any, lister: str, kind: str, names: Names, **filters: str)
         for item in next(page[name] for name in summaries if name in page):
             if item[f"{kind}Name"].startswith(f"{names.name}-"):
                 yield str(item[f"{kind}Name"])
+
+
+def _wait(done: Callable[[], bool], what: str) -> None:
+    """Look until it is done. Raises PipelineFailed after half an hour."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            raise PipelineFailed(
+                f"still there after {_PATIENCE_SECONDS / 60:.0f} minutes",
+                where=what,
+                hint="Give the same command again.",
+            )
+        time.sleep(_POLL_SECONDS)
 
 
 def _unless(codes: tuple[str, ...], call: Callable[[], Any]) -> bool:

@@ -209,6 +209,39 @@ def test_an_update_is_rolled_back_while_an_alarm_of_it_is_on(hosting, state, ser
     )
 
 
+def test_an_alarm_that_goes_off_while_the_old_instances_are_still_there_brings_them_back(hosting):
+    cloudwatch, alarm = hosting.aws.cloudwatch, hosting.aws.name("alarm")
+    watched = {"Namespace": "AWS/SageMaker", "MetricName": "Invocation5XXErrors", "Statistic": "Sum"}
+    compared = {"Period": 60, "EvaluationPeriods": 1, "Threshold": 1, "ComparisonOperator": "GreaterThanThreshold"}
+    cloudwatch.put_metric_alarm(AlarmName=alarm, **watched, **compared)
+    name = hosting.in_service(SAY="old")
+    hosting.api.update_endpoint(
+        EndpointName=name,
+        EndpointConfigName=hosting.config(SAY="new"),
+        DeploymentConfig={
+            "BlueGreenUpdatePolicy": {
+                "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 300}
+            },
+            "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": alarm}]},
+        },
+    )
+    wait_for(lambda: hosting.ask(name), lambda said: said.startswith("new"))
+    assert hosting.api.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Updating"
+    cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="a test")
+    assert alarm in hosting.settled(name)["FailureReason"]
+    assert hosting.ask(name).startswith("old")
+
+
+def test_an_update_keeps_as_many_instances_as_there_are_if_it_is_asked_to(hosting):
+    name = hosting.in_service(count=2)
+    for retained, count in ((True, 2), (False, 1)):
+        hosting.api.update_endpoint(
+            EndpointName=name, EndpointConfigName=hosting.config(count=1), RetainAllVariantProperties=retained
+        )
+        (variant,) = hosting.settled(name)["ProductionVariants"]
+        assert variant["CurrentInstanceCount"] == count
+
+
 def test_a_failed_update_keeps_the_old_configuration_in_service(hosting):
     good = hosting.config()
     name = hosting.create(good)

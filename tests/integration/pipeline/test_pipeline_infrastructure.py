@@ -57,7 +57,7 @@ class Deployment:
 
 @pytest.fixture
 def fresh(local_aws):
-    made = Deployment(local_aws, name=f"new-{next(NUMBERS)}")
+    made = Deployment(local_aws, name=f"new{next(NUMBERS)}")
     yield made
     made.remove()
 
@@ -170,7 +170,7 @@ def test_what_serves_is_not_forgotten_by_another_deployment(there):
 
 def test_resource_that_is_refused_is_named_with_its_reason_and_the_next_deployment_goes_on(fresh):
     broken = SOURCE.template.replace("Runtime: python3.11", "Runtime: python1.5")
-    with pytest.raises(PipelineFailed, match=r"stack new-\d+: it ended as \w+: Function \(AWS::Lambda::Function\): "):
+    with pytest.raises(PipelineFailed, match=r"stack new\d+: it ended as \w+: Function \(AWS::Lambda::Function\): "):
         fresh.deploy(dataclasses.replace(SOURCE, template=broken))
     assert next(event.name for event in fresh.told if event.failed) == "Function"
     assert fresh.deploy().state_machine_arn
@@ -187,6 +187,58 @@ def test_stack_that_could_not_be_created_is_replaced(fresh):
 def test_template_that_is_none_is_refused_in_cloudformation_s_words(there):
     with pytest.raises(Exception, match="ValidationError"):
         there.deploy(dataclasses.replace(SOURCE, template="Resources: {A: {Type: AWS::No::Such}}"))
+
+
+def test_deletion_that_is_under_way_is_waited_for(fresh):
+    fresh.deploy()
+    teardown.remove(fresh.aws, _begun(fresh), fresh.names, say=lambda what: None)
+    assert fresh.stack.describe() is None
+    fresh.deploy()
+    _begun(fresh)
+    assert fresh.deploy().state_machine_arn
+
+
+def _begun(deployment):
+    """The deployment's stack, whose deletion CloudFormation has just begun."""
+    s3, names = deployment.aws.client("s3"), deployment.names
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=names.bucket):
+        for version in page["Versions"]:
+            s3.delete_object(Bucket=names.bucket, Key=version["Key"], VersionId=version["VersionId"])
+    deployment.aws.client("cloudformation").delete_stack(StackName=deployment.name)
+    return deployment.stack
+
+
+def test_image_that_serves_may_be_pulled_after_any_deployment(fresh):
+    fresh.deploy()
+    theirs = "210987654321.dkr.ecr.eu-west-1.amazonaws.com/theirs:1"
+    body = json.dumps({"Model": {"Image": theirs, "ModelDataUrl": "s3://b/k"}})
+    where = {"Bucket": fresh.names.bucket, "Key": infrastructure.CURRENT_DEPLOYMENT}
+    fresh.aws.client("s3").put_object(**where, Body=body.encode())
+    fresh.deploy()
+    policy_of = {"RoleName": f"{fresh.name}-serving", "PolicyName": "serving"}
+    statements = fresh.aws.client("iam").get_role_policy(**policy_of)["PolicyDocument"]["Statement"]
+    assert "PullOtherImages" in {statement["Sid"] for statement in statements}
+
+
+def test_what_belongs_to_others_is_not_taken_down(fresh):
+    fresh.deploy()
+    logs = fresh.aws.client("logs")
+    shared, others = "/aws/sagemaker/TrainingJobs", "/aws/sagemaker/TrainingJobsOfOthers"
+    longer = f"{fresh.name}0"  # begins with our name, and is another
+    for group in (shared, others, f"/aws/sagemaker/Endpoints/{longer}"):
+        logs.create_log_group(logGroupName=group)
+    for stream in (f"{fresh.name}-1-train-0/algo-1", f"{longer}-1-train-0/algo-1"):
+        logs.create_log_stream(logGroupName=shared, logStreamName=stream)
+    assert "1 logs of jobs in" in "\n".join(teardown.what_remains(fresh.aws, fresh.names))
+    fresh.remove()
+    streams = logs.describe_log_streams(logGroupName=shared)["logStreams"]
+    assert [stream["logStreamName"] for stream in streams] == [f"{longer}-1-train-0/algo-1"]
+    groups = {
+        group["logGroupName"] for group in logs.describe_log_groups(logGroupNamePrefix="/aws/sagemaker")["logGroups"]
+    }
+    assert groups == {shared, others, f"/aws/sagemaker/Endpoints/{longer}"}
+    for group in groups:
+        logs.delete_log_group(logGroupName=group)
 
 
 def test_two_names_share_nothing(there, fresh):

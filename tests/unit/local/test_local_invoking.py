@@ -36,7 +36,6 @@ def endpoints_with(fleet, tmp_path):
         runtime=None,
         state_dir=tmp_path,
         tags=Tags(),
-        cloudwatch=None,
     )
     variant = _Variant(name="v", weight=1.0, count=1, image="image", fleet=fleet)
     description = {"EndpointName": "e", "EndpointStatus": "InService"}

@@ -72,23 +72,31 @@ def in_vpc(call: Call, facts: Facts, *, service: str, subnets: Sequence[str], gr
         *(call.arn("ec2", f"subnet/{subnet}") for subnet in subnets),
         *(call.arn("ec2", f"security-group/{group}") for group in groups),
     ]
-    sagemaker = service == SERVICE
-    # Lambda's own account holds the interface: no permission on it is handed out, but addresses are ("Giving Lambda
-    # functions access to resources in an Amazon VPC")
-    permission = (
-        ("CreateNetworkInterfacePermission", "DeleteNetworkInterfacePermission")
-        if sagemaker
-        else ("AssignPrivateIpAddresses", "UnassignPrivateIpAddresses")
-    )
-    looking = ("DescribeDhcpOptions", "DescribeSecurityGroups", "DescribeVpcs") if sagemaker else ()
+    if service != SERVICE:
+        # Lambda asks for these before there is an interface: of none in particular ("Giving Lambda functions access to
+        # resources in an Amazon VPC" wants `*/*` for them)
+        whatever = call.arn("ec2", "*/*")
+        leaving = [(name, whatever) for name in ("DeleteNetworkInterface", *_ADDRESSES)]
+        looking: tuple[str, ...] = ("DescribeNetworkInterfaces", "DescribeSubnets")
+    else:
+        leaving = [(name, interface) for name in ("DeleteNetworkInterface", *_PERMISSIONS)]
+        looking = _LOOKING
     return [
         *(Access(action="ec2:CreateNetworkInterface", resource=arn, context=context) for arn in created_on),
-        *(
-            Access(action=f"ec2:{action}", resource=interface, context=context)
-            for action in (*permission, "DeleteNetworkInterface")
-        ),
-        *(Access(action=f"ec2:{action}") for action in ("DescribeNetworkInterfaces", "DescribeSubnets", *looking)),
+        *(Access(action=f"ec2:{name}", resource=arn, context=context) for name, arn in leaving),
+        *(Access(action=f"ec2:{name}") for name in looking),
     ]
+
+
+_ADDRESSES = ("AssignPrivateIpAddresses", "UnassignPrivateIpAddresses")
+_PERMISSIONS = ("CreateNetworkInterfacePermission", "DeleteNetworkInterfacePermission")
+_LOOKING = (
+    "DescribeDhcpOptions",
+    "DescribeNetworkInterfaces",
+    "DescribeSecurityGroups",
+    "DescribeSubnets",
+    "DescribeVpcs",
+)
 
 
 class Account(Protocol):

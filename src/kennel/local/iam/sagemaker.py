@@ -67,6 +67,10 @@ def accesses(call: Call, facts: Facts) -> list[Access] | None:
         needed.append(Access(action="iam:PassRole", resource=role, context=passing))
     if key := _volume_key(given):
         needed += grants(facts.key_arn(key), call, via="sagemaker")
+    rollback = given.get("DeploymentConfig", {}).get("AutoRollbackConfiguration", {})
+    for alarm in rollback.get("Alarms", []):
+        seen = call.arn("cloudwatch", f"alarm:{alarm['AlarmName']}")
+        needed.append(Access(action="cloudwatch:DescribeAlarms", resource=seen))
     return needed
 
 

@@ -1,13 +1,16 @@
-"""The alarms that a deployment rolls back on (AutoRollbackConfiguration), as CloudWatch has them now.
+"""The alarms that a deployment rolls back on (AutoRollbackConfiguration), as CloudWatch has them.
 
-The local AWS looks at them once, when the new instances answer: it shifts all traffic at once. moto stores alarms and
-does not evaluate them; whoever sets a state by SetAlarmState is heard.
+moto stores alarms and does not evaluate them; whoever sets a state by SetAlarmState is heard.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from threading import Event
 from typing import Any
+
+_LOOK_SECONDS = 0.5
 
 
 def alarmed(cloudwatch: Callable[[], Any], deployment: Mapping[str, Any]) -> str:
@@ -19,3 +22,13 @@ def alarmed(cloudwatch: Callable[[], Any], deployment: Mapping[str, Any]) -> str
     found = cloudwatch().describe_alarms(AlarmNames=names, StateValue="ALARM")["MetricAlarms"]
     on = ", ".join(alarm["AlarmName"] for alarm in found if alarm["StateValue"] == "ALARM")
     return f"The deployment was rolled back: these alarms are in ALARM state: {on}" if on else ""
+
+
+def bake(look: Callable[[], str], deployment: Mapping[str, Any], give_up: Event) -> str:
+    """Look again and again while the old instances stay beside the new: why to go back to them; empty if not."""
+    policy = deployment.get("BlueGreenUpdatePolicy", {})
+    seconds = policy.get("TrafficRoutingConfiguration", {}).get("WaitIntervalInSeconds", 0)
+    end = time.monotonic() + seconds
+    while not (reason := look()) and time.monotonic() < end and not give_up.wait(_LOOK_SECONDS):
+        pass
+    return reason

@@ -26,7 +26,7 @@ from kennel.local.iam.roles import Denial, Roles
 from kennel.local.logs import LogWriter
 from kennel.local.runtimes.runtime import Process, Runtime
 from kennel.local.sagemaker import model_role
-from kennel.local.sagemaker.alarms import alarmed
+from kennel.local.sagemaker.alarms import alarmed, bake
 from kennel.local.sagemaker.arns import Arn
 from kennel.local.sagemaker.fleet import Answer, Fleet, StartFailed
 from kennel.local.sagemaker.listing import listed
@@ -70,10 +70,7 @@ class Endpoints:
         runtime: Runtime,
         state_dir: Path,
         tags: Tags,
-        cloudwatch: Callable[[], Any],
     ) -> None:
-        """`cloudwatch` makes a client of the account's owner, where a deployment has alarms."""
-        self._cloudwatch = cloudwatch
         self._arn = arn
         self._tags = tags
         self._storage = storage
@@ -203,7 +200,7 @@ class Endpoints:
             endpoint.description.pop("FailureReason", None)
             if deployment:
                 endpoint.description["LastDeploymentConfig"] = deployment
-            self._deploy(endpoint, config, deployment)
+            self._deploy(endpoint, config, request)
         return {"EndpointArn": endpoint.description["EndpointArn"]}
 
     def delete_endpoint(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -319,24 +316,30 @@ class Endpoints:
     # --- the work ---------------------------------------------------------------------------
 
     def _deploy(
-        self, endpoint: _Endpoint, config: dict[str, Any], deployment: Mapping[str, Any] = MappingProxyType({})
+        self, endpoint: _Endpoint, config: dict[str, Any], update: Mapping[str, Any] = MappingProxyType({})
     ) -> None:
         endpoint.thread = threading.Thread(
             target=self._replace,
-            args=(endpoint, config, deployment),
+            args=(endpoint, config, update),
             name=endpoint.description["EndpointName"],
             daemon=True,
         )
         endpoint.thread.start()
 
-    def _replace(self, endpoint: _Endpoint, config: dict[str, Any], deployment: Mapping[str, Any]) -> None:
-        """Start what `config` asks for beside what runs; then swap them, or give up the new."""
+    def _replace(self, endpoint: _Endpoint, config: dict[str, Any], update: Mapping[str, Any]) -> None:
+        """Start what `config` asks for beside what runs; then swap them, or give up the new.
+
+        `update` is UpdateEndpoint's request; empty for a new endpoint.
+        """
         started: list[_Variant] = []
+        old = endpoint.variants
+        kept = {variant.name: variant.count for variant in old} if update.get("RetainAllVariantProperties") else {}
         reason = ""
         number = next(self._deployments)
         for asked in config["ProductionVariants"]:
             try:
-                started.append(self._start_variant(endpoint, asked, number))
+                count = kept.get(asked["VariantName"], asked.get("InitialInstanceCount", 1))
+                started.append(self._start_variant(endpoint, asked, number, count))
             except StartFailed as failure:
                 reason = f"The primary container for production variant {asked['VariantName']} {failure}"
             except (ServiceError, errors.KennelError) as error:
@@ -348,20 +351,45 @@ class Endpoints:
                 reason = f"InternalServerError: {type(error).__name__}: {error}"
             if reason:
                 break
-        reason = reason or alarmed(self._cloudwatch, deployment)
+        reason = reason or self._shift(endpoint, started, config, update.get("DeploymentConfig", {}))
         with self._lock:
-            leaving = started if reason or endpoint.gone.is_set() else endpoint.variants
             changed: dict[str, Any] = {"LastModifiedTime": datetime.now(UTC)}
-            if leaving is not started:
-                endpoint.variants = started
-                changed["EndpointConfigName"] = config["EndpointConfigName"]
+            if endpoint.gone.is_set():  # whoever deleted it closes those that it had
+                leaving = [one for one in (*started, *old) if not any(one is had for had in endpoint.variants)]
             elif reason:
+                endpoint.variants, leaving = old, started
                 changed["FailureReason"] = reason[: contract.FAILURE_REASON_CHARACTERS]
+            else:
+                endpoint.variants, leaving = started, old
+                changed["EndpointConfigName"] = config["EndpointConfigName"]
             changed["EndpointStatus"] = "InService" if endpoint.variants else "Failed"
             endpoint.description |= changed
         _close_all(leaving)
 
-    def _start_variant(self, endpoint: _Endpoint, asked: dict[str, Any], deployment: int) -> _Variant:
+    def _shift(
+        self, endpoint: _Endpoint, started: list[_Variant], config: dict[str, Any], deployment: Mapping[str, Any]
+    ) -> str:
+        """Send all traffic to what was started, unless and until an alarm goes off; then the reason to go back."""
+        model = _named(self._models, config["ProductionVariants"][0], "Model")
+
+        def cloudwatch() -> Any:
+            role = model_role.assume(self._roles, model, model["PrimaryContainer"], arn=model["ModelArn"])
+            return role.client("cloudwatch")
+
+        def look() -> str:
+            try:
+                return alarmed(cloudwatch, deployment)
+            except Exception as error:  # an update whose alarms nobody can see must not stay
+                return f"The alarms of the deployment cannot be seen: {error}"
+
+        if reason := look():
+            return reason
+        with self._lock:
+            if not endpoint.gone.is_set():
+                endpoint.variants = started
+        return bake(look, deployment, endpoint.gone)
+
+    def _start_variant(self, endpoint: _Endpoint, asked: dict[str, Any], deployment: int, count: int) -> _Variant:
         name = endpoint.description["EndpointName"]
         model = _named(self._models, asked, "Model")
         container = model["PrimaryContainer"]
@@ -397,7 +425,6 @@ class Endpoints:
             give_up=endpoint.gone,
             start_seconds=asked.get("ContainerStartupHealthCheckTimeoutInSeconds", _START_SECONDS),
         )
-        count = asked.get("InitialInstanceCount", 1)
         fleet.start(count)
         return _Variant(
             name=asked["VariantName"],

@@ -33,7 +33,8 @@ def shown(plan: Plan, changes: Iterable[Change] = ()) -> Group:
     """All of it; without changes, the table of them is left out."""
     rows = list(changes)
     parts: list[Any] = [_changes(rows)] if rows else []
-    parts += [_run(plan), _monthly(plan), _prices(plan), *_findings(plan.findings)]
+    parts += [_run(plan)] if plan.steps else []
+    parts += [_monthly(plan), _prices(plan), *_findings(plan.findings)]
     return Group(*parts)
 
 
@@ -67,7 +68,7 @@ def _run(plan: Plan) -> Group:
         table.add_row(
             Text(step.state), f"{step.jobs}", _instances(step), _duration(step.max_seconds), _money(step.cost)
         )
-    return _titled("A run, once", table)
+    return _titled("What runs, once", table)
 
 
 def _instances(step: Step) -> Text:

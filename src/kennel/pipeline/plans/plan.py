@@ -50,20 +50,29 @@ class Plan:
 
 
 def make(
-    config: Config, definition: Mapping[str, Any], resources: Resources, prices: Prices, standing: Standing
+    config: Config,
+    definition: Mapping[str, Any],
+    resources: Resources,
+    prices: Prices,
+    standing: Standing,
+    *,
+    asked: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """The plan of a training run and of what stays after it. `definition` is the state machine's document."""
+    """The plan of a training run and of what stays after it. `definition` is the state machine's document.
+
+    `asked` is the input of the execution, if it is not that of the configuration.
+    """
     keyed = with_keys(config)
     execution = f"{config.name}-20260101-000000"  # as long as any
     bucket = resources.names.bucket
-    asked = document.execution_input(
+    of_config = document.execution_input(
         keyed,
         resources,
         execution=execution,
         data_uri=f"s3://{bucket}/data",
         pretrained_uri=f"s3://{bucket}/pretrained" if config.data.pretrained else "",
     )
-    made = requests(definition, asked, execution_name=execution)
+    made = requests(definition, dict(asked or of_config), execution_name=execution)
     steps = costs.steps(made, prices)
     return Plan(
         requests=made,

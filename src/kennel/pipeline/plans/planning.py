@@ -6,50 +6,31 @@ Without credentials, or where nobody answers, everything counts as new.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console, ConsoleOptions, RenderResult
 
 from kennel.config import Config
 from kennel.errors import InvalidArguments
-from kennel.pipeline import infrastructure, resources, template
+from kennel.pipeline import ec2_request, infrastructure, resources, template
 from kennel.pipeline.aws import Aws
 from kennel.pipeline.plans import costs, display, prices
 from kennel.pipeline.plans import plan as plans
 from kennel.pipeline.stack import Change, Stack
 from kennel.pipeline.template import Template
 
-
-@dataclass(frozen=True, kw_only=True)
-class Ec2Cost:
-    """What one instance of EC2 may cost."""
-
-    instance_type: str
-    minutes: int
-    usd: float | None
-    """At most; None if the type has no price."""
-
-    @property
-    def text(self) -> str:
-        """One line of it."""
-        amount = "an unknown amount" if self.usd is None else f"${self.usd:,.2f}"
-        return f"One {self.instance_type} for at most {self.minutes} minutes: {amount}"
-
-    def refuse_above(self, max_cost: float) -> None:
-        """Raise InvalidArguments if it may cost more, or nobody knows how much."""
-        if self.usd is None or self.usd > max_cost:
-            raise InvalidArguments(
-                self.text, where=f"--max-cost {max_cost:g}", hint="Lower ec2.max_runtime_seconds, or allow more."
-            )
-
-
 _WORDS = {"Add": "create", "Modify": "update", "Remove": "delete"}
 _ZONES = 2
 _PRICES = "config/prices.toml"
+_ALARMS_OF_SCALING = 2  # target tracking's own
+
+
+Purpose = Literal["run", "deployment", "ec2"]
+"""What is paid once: the jobs of a run, nothing, or one instance of EC2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +61,25 @@ class Planned:
         wrong = [finding for finding in self.plan.findings if finding.level == "error"]
         if wrong:
             plural = "s" if len(wrong) > 1 else ""
+            keys = ", ".join(dict.fromkeys(finding.key for finding in wrong))
             raise InvalidArguments(
-                f"the plan has {len(wrong)} error{plural}",
-                hint="Mend each of these keys of the configuration.",
-                problems=tuple(f"{finding.key}: {finding.what}" for finding in wrong),
+                f"the plan has {len(wrong)} error{plural}", hint=f"Mend in the configuration: {keys}"
             )
 
 
-def plan(config: Config, endpoint_url: str | None, *, root: Path, new_id: Callable[[], str]) -> Planned:
-    """The plan. `endpoint_url` "" is AWS itself, None an AWS that is not up; `root` is the project."""
+def plan(
+    config: Config,
+    endpoint_url: str | None,
+    *,
+    root: Path,
+    new_id: Callable[[], str],
+    of: Purpose = "run",
+    asked: Mapping[str, Any] | None = None,
+) -> Planned:
+    """The plan. `endpoint_url` "" is AWS itself, None an AWS that is not up; `root` is the project.
+
+    `asked` is the input of a run that is resumed, whose jobs are not those of the configuration of today.
+    """
     made_from = infrastructure.source(root)
     read = template.read(made_from.template, where="statemachine/infrastructure.yaml")
     changes, remark = _changes(config, endpoint_url, made_from, read, new_id)
@@ -97,26 +88,36 @@ def plan(config: Config, endpoint_url: str | None, *, root: Path, new_id: Callab
     standing = costs.Standing(
         interface_endpoints=len(interfaces) * _ZONES if network else 0,
         kms_keys=len(read.of_type("AWS::KMS::Key")),
-        alarms=len(read.of_type("AWS::CloudWatch::Alarm")),
+        alarms=len(read.of_type("AWS::CloudWatch::Alarm")) + _ALARMS_OF_SCALING,
     )
+    listed = prices.parse((root / _PRICES).read_text(encoding="utf-8"), where=_PRICES)
     made = plans.make(
         config,
         json.loads(made_from.definition),
         resources.imagined(config.name, config.region),
-        prices.parse((root / _PRICES).read_text(encoding="utf-8"), where=_PRICES),
+        listed,
         standing,
+        asked=asked,
     )
+    if of != "run":
+        made = replace(made, steps=(_ec2_step(config, listed),) if of == "ec2" else ())
     return Planned(plan=made, changes=changes, remark=remark)
 
 
-def ec2_cost(config: Config, *, root: Path, minutes: int) -> Ec2Cost:
-    """Of `train-on-ec2`, whose instance runs at most `minutes` longer than its training."""
-    listed = prices.parse((root / _PRICES).read_text(encoding="utf-8"), where=_PRICES)
-    whole = -(-config.ec2.max_runtime_seconds // 60) + minutes
-    price = listed.ec2.get(config.ec2.instance_type)
+def _ec2_step(config: Config, listed: prices.Prices) -> costs.Step:
+    """The one instance of `train-on-ec2`, to its time limit."""
+    kind, seconds = config.ec2.instance_type, config.ec2.max_runtime_seconds + 60 * ec2_request.MINUTES_AROUND
+    price = listed.ec2.get(kind)
     disk = config.ec2.volume_gb * listed.month.ebs_gp3_gb / prices.HOURS_PER_MONTH
-    cost = None if price is None else whole / 60 * (price + disk)
-    return Ec2Cost(instance_type=config.ec2.instance_type, minutes=whole, usd=cost)
+    return costs.Step(
+        state="train-on-ec2",
+        instance_type=kind,
+        jobs=1,
+        instances=1,
+        max_seconds=seconds,
+        spot=config.ec2.spot,
+        cost=None if price is None else seconds / 3600 * (price + disk),
+    )
 
 
 def _changes(

@@ -27,26 +27,30 @@ STARRED: Mapping[str, str] = {
 """Actions that may have the resource `*`, each with its reason."""
 
 _INTERFACES = (
-    "ec2:AssignPrivateIpAddresses",
     "ec2:CreateNetworkInterface",
     "ec2:CreateNetworkInterfacePermission",
     "ec2:DeleteNetworkInterface",
     "ec2:DeleteNetworkInterfacePermission",
-    "ec2:UnassignPrivateIpAddresses",
 )
+_LEAVING = ("ec2:AssignPrivateIpAddresses", "ec2:DeleteNetworkInterface", "ec2:UnassignPrivateIpAddresses")
 _WRITE_LOG = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents")
 _MANAGED_RULE = ("events:DescribeRule", "events:PutRule", "events:PutTargets")
 _OF_ACCOUNT = "${AWS::Region}:${AWS::AccountId}"
 
 FOREIGN: Mapping[str, tuple[tuple[str, ...], str]] = {
     f"ec2:{_OF_ACCOUNT}:network-interface/*": (_INTERFACES, "EC2 gives them their ids; subnet and group are ours"),
+    f"ec2:{_OF_ACCOUNT}:*/*": (_LEAVING, "Lambda asks for them when it has no interface yet, and so no name"),
     f"logs:{_OF_ACCOUNT}:log-group:/aws/sagemaker/TrainingJobs*": (_WRITE_LOG, "SageMaker gives the log its name"),
     f"logs:{_OF_ACCOUNT}:*": (
         ("logs:DescribeLogGroups", "logs:DescribeResourcePolicies", "logs:PutResourcePolicy"),
         "Step Functions looks for the log that it is to write among all of the account",
     ),
     f"application-autoscaling:{_OF_ACCOUNT}:scalable-target/*": (
-        ("application-autoscaling:PutScalingPolicy", "application-autoscaling:RegisterScalableTarget"),
+        (
+            "application-autoscaling:DeregisterScalableTarget",
+            "application-autoscaling:PutScalingPolicy",
+            "application-autoscaling:RegisterScalableTarget",
+        ),
         "a scalable target's id is AWS's to give; the service is a condition",
     ),
     f"events:{_OF_ACCOUNT}:rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule": (
