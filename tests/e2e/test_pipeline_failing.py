@@ -85,7 +85,7 @@ def test_ctrl_c_during_training_ends_every_process_and_says_how_to_go_on(home, t
     code, out, err = run.end()
     assert code == 130, out + err
     assert "was stopped" in out
-    assert "Go on with the same command" in out
+    assert "`run.py resume` goes on where the execution stopped" in " ".join(out.split())
     assert "Traceback" not in out + err
     assert left_behind(str(home)) == []
 

@@ -90,6 +90,11 @@ class Rig:
             clock_factor=2000.0,
         )
 
+    def forget(self):
+        for function in self.client.list_functions()["Functions"]:
+            self.client.delete_function(FunctionName=function["FunctionName"])
+        boto3.client("iam", region_name=REGION).delete_role(RoleName="function")
+
     def create(self, name="f", source=APP, **options):
         options = {"Timeout": 20, **options}
         self.client.create_function(
@@ -154,13 +159,18 @@ def wait_for(condition, timeout=30.0):
 def rig(tmp_path, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
-    with mock_aws():
+    moto = mock_aws()
+    moto.start(reset=False)  # moto's state is the process's, and a local AWS of other tests may live in it
+    try:
         rig = Rig(tmp_path)
         before = {process.pid for process in psutil.Process().children(recursive=True)}
         yield rig
         rig.functions.close()
         left = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
         assert not left, f"processes left behind: {left}"
+        rig.forget()
+    finally:
+        moto.stop(remove_data=False)
 
 
 def test_a_real_handler_runs_in_a_process_of_its_own_and_stays_warm(rig):

@@ -142,7 +142,6 @@ def test_without_the_network_its_endpoints_are_removed_and_the_function_leaves_i
         ("Remove", "EcrApiEndpoint"),
         ("Remove", "EcrDockerEndpoint"),
         ("Modify", "Function"),
-        ("Modify", "FunctionRole"),
     }
     assert {c["ResourceChange"].get("Replacement") for c in planned["Changes"]} == {None, "False"}
     done = stack.change(body, **given, Network="off")
