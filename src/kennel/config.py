@@ -169,7 +169,7 @@ class Ec2:
     """Its disk, in GB."""
 
     max_runtime_seconds: int
-    """It ends itself after that time, whatever happens."""
+    """A training that runs longer is stopped; the instance ends itself half an hour later, whatever happens."""
 
     spot: bool
     """On spare capacity."""

@@ -33,6 +33,7 @@ PARTS = (
     "src",
     "containers",
     "config",
+    "lambda",
     "statemachine",
 )
 MANIFESTS = "application/vnd.docker.distribution.manifest.v2+json"
