@@ -13,6 +13,7 @@ import pytest
 
 from kennel.local.function_code import FunctionVersion, unpack_code
 from kennel.local.function_runtime import Environment
+from kennel.pipeline import template
 from kennel.pipeline.function_package import HANDLER, function_zip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,3 +222,8 @@ def test_log_lines_are_json_with_the_request_id(call, function):
     records = [json.loads(line) for line in function.lines if line.startswith("{")]
     assert records[-1]["request_id"] == "r-1"
     assert records[-1]["status"] == 200
+
+
+def test_the_template_names_the_handler_that_is_in_the_zip():
+    source = (ROOT / "statemachine" / "infrastructure.yaml").read_text()
+    assert template.read(source).resources["Function"].text("Handler") == HANDLER

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import state_machine
 
 import configurations
 from kennel import config
 from kennel.constraints import violations
-from kennel.pipeline import document
+from kennel.pipeline import asl, document
+from kennel.pipeline.plans.expressions import Scope, resolve
 from kennel.pipeline.resources import imagined
 
+DEFINITION = json.loads((Path(__file__).parents[3] / "statemachine" / "pipeline.asl.json").read_text())
+TASKS = asl.tasks(DEFINITION)
 GOLDENS = Path(__file__).parents[2] / "goldens"
 CONTEXT = {"Execution": {"Name": "golden-20260101-120000"}, "State": {"RetryCount": 0}}
 LATER: dict[str, Any] = {
@@ -24,6 +26,22 @@ LATER: dict[str, Any] = {
     "Failure": {"Error": "States.TaskFailed", "Cause": "why"},
 }
 """What states add to the input on the way."""
+
+
+def missing(path: str) -> Any:
+    raise KeyError(path)
+
+
+def refused(task: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """What AWS would refuse of the request that a Task makes of this input."""
+    request = resolve(task["Parameters"], Scope(data={**found, **LATER}, context=CONTEXT, absent=missing))
+    call = asl.call(task["Resource"])
+    assert call is not None
+    model = asl.service_model(call.service)
+    assert model is not None
+    if isinstance(request.get("Payload"), dict):
+        request["Payload"] = json.dumps(request["Payload"])  # the integration makes text of it
+    return violations(model.operation_model(call.operation).input_shape, request)
 
 
 def built(text: str, *, pretrained_uri: str = "") -> dict[str, Any]:
@@ -70,27 +88,16 @@ def test_input_of_a_rollout_is_that_of_a_run_without_training_and_with_a_model()
 
 def test_aws_would_take_the_requests_of_a_rollout():
     found = rolled_out((configurations.ROOT / "config" / "aws.toml").read_text())
-    for name in state_machine.tasks().keys() - {"TuneHyperparameters", "TrainModel"}:
-        task = state_machine.tasks()[name]
-        request = state_machine.resolved(task["Parameters"], {**found, **LATER}, CONTEXT)
-        service, operation = state_machine.call(task["Resource"])
-        if isinstance(request.get("Payload"), dict):
-            request["Payload"] = json.dumps(request["Payload"])
-        shape = state_machine.service_model(service).operation_model(operation).input_shape
-        assert violations(shape, request) == [], name
+    for name in TASKS.keys() - {"TuneHyperparameters", "TrainModel"}:
+        assert refused(TASKS[name], found) == [], name
 
 
-@pytest.mark.parametrize("name", state_machine.tasks())
+@pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("file", ["local.toml", "aws.toml"])
 def test_aws_would_take_the_request_of_every_task(file, name):
-    task = state_machine.tasks()[name]
     found = built((configurations.ROOT / "config" / file).read_text(), pretrained_uri="s3://bucket/pretrained/1")
     found["Model"]["ModelDataUrl"] = "s3://bucket/models/x/output/model.tar.gz"
-    request = state_machine.resolved(task["Parameters"], {**found, **LATER}, CONTEXT)
-    service, operation = state_machine.call(task["Resource"])
-    if isinstance(request.get("Payload"), dict):
-        request["Payload"] = json.dumps(request["Payload"])  # the integration makes text of it
-    assert violations(state_machine.service_model(service).operation_model(operation).input_shape, request) == []
+    assert refused(TASKS[name], found) == []
 
 
 def test_tuned_hyperparameters_are_not_static_ones_too():
@@ -121,7 +128,7 @@ def test_every_path_that_the_definition_reads_is_in_the_input():
     found = built(configurations.text())
     for name in ("Tuning", "Training", "Quality", "Network", "Model", "Endpoint", "Scaling", "Function", "Uploads"):
         assert found[name]
-        assert f"$.{name}." in json.dumps(state_machine.definition())
+        assert f"$.{name}." in json.dumps(DEFINITION)
 
 
 def test_volume_has_the_stack_s_key_unless_the_hardware_encrypts_it():

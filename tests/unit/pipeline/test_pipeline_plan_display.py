@@ -33,7 +33,7 @@ def shown(changes: dict[str, Any] | None = None, rows: Any = ()) -> list[str]:
     standing = Standing(interface_endpoints=6, kms_keys=1, alarms=5)
     planned = plan.make(parsed, DEFINITION, imagined(parsed.name, parsed.region), PRICES, standing)
     console = Console(file=io.StringIO(), width=80, color_system=None)
-    display.show(console, planned, rows)
+    console.print(display.shown(planned, rows))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 

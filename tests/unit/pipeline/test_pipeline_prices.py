@@ -35,7 +35,11 @@ def test_an_instance_of_sagemaker_costs_more_than_the_same_of_ec2_and_less_than_
         ("date = 2025-07-01", "", "date is missing"),
         ("kms_key = 1.0", "", "month.kms_key is missing"),
         ("kms_key = 1.0", "kms_keys = 1.0", "month.kms_keys is unknown"),
-        ("gb_second = 0.0000166667", 'gb_second = "dear"', "lambda.gb_second is 'dear'"),
+        (
+            "provisioned_idle_gb_second = 0.0000041667",
+            'provisioned_idle_gb_second = "dear"',
+            "lambda.provisioned_idle_gb_second is 'dear'",
+        ),
         ('"ml.m5.large" = 0.115', '"ml.m5.large" = -1', "sagemaker.ml.m5.large is -1"),
         ('"ml.m5.large" = 0.115', '"ml.m5.large" = nan', "sagemaker.ml.m5.large is nan"),
         ("[ec2]", "[ec]", "ec2 is missing"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -22,11 +22,6 @@ _MARKS = {"create": ("+", "green"), "update": ("~", "yellow"), "replace": ("±",
 _LEVELS = {"error": ("✗", "red"), "warning": ("!", "yellow")}
 _NAME_WIDTH = 36
 _UNKNOWN = Text("unknown price", style="yellow")
-
-
-def show(console: Console, plan: Plan, changes: Iterable[Change] = ()) -> None:
-    """Print it all."""
-    console.print(shown(plan, changes))
 
 
 def shown(plan: Plan, changes: Iterable[Change] = ()) -> Group:

@@ -19,7 +19,6 @@ HOURS_PER_MONTH = 730
 class PerMonth:
     """What is paid by the month."""
 
-    s3_gb: float
     ebs_gp3_gb: float
     sagemaker_volume_gb: float
     kms_key: float
@@ -36,12 +35,9 @@ class PerHour:
 
 @dataclass(frozen=True, kw_only=True)
 class Lambda:
-    """What a function costs."""
+    """What a function costs as long as it is there."""
 
-    million_requests: float
-    gb_second: float
     provisioned_idle_gb_second: float
-    provisioned_duration_gb_second: float
 
 
 @dataclass(frozen=True, kw_only=True)
